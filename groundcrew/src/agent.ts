@@ -1,0 +1,308 @@
+/**
+ * What an author brings: an agent (an AI SDK model, instructions and tools, untouched, with a policy beside the tools) or a
+ * flow (a plain async function). Both are checked here, before anything runs.
+ */
+import type { InferToolInput, InferToolOutput, LanguageModel, ModelMessage, OutputInterface, ToolLoopAgentSettings, ToolSet } from "ai";
+import { type Duration, duration } from "./clock.ts";
+import { type ErrorCode, GroundcrewError, describe } from "./errors.ts";
+import {
+  DEFAULT_HISTORY_TURNS,
+  DEFAULT_RUN_DEADLINE_MS,
+  DEFAULT_STEP_CAP,
+  DEFAULT_TOOL_TIMEOUT_MS,
+  MAX_NAME_CHARS,
+  MAX_STEP_CAP,
+} from "./limits.ts";
+
+/** What happens to the world when a step runs; see G3. `once`, the default, is never repeated on a guess. */
+export type Effect = "read" | "idempotent" | "keyed" | "once";
+
+/** Facts about one tool, beside the tool. */
+export interface ToolPolicy<INPUT = unknown, OUTPUT = unknown> {
+  /** Default `once`. */
+  effect?: Effect;
+  /**
+   * For `keyed`: what makes two calls the same action, e.g. `(input) => input.orderId`. The tool finds the whole key in
+   * `currentCall().key` and hands it to its provider. Default: one key per call, the same for each attempt.
+   */
+  key?: (input: INPUT) => string;
+  /** One attempt may take this long. Default 5 minutes. A `once` tool past it has an unknown outcome, any other has failed. */
+  timeout?: Duration;
+  /**
+   * For `once`: finds out what became of a call whose outcome nobody saw. Must not act, only look. Answering `"unknown"`, or
+   * throwing, leaves the question to a person.
+   */
+  reconcile?: (input: INPUT, call: { key: string; signal: AbortSignal }) => Promise<Reconciled<OUTPUT>> | Reconciled<OUTPUT>;
+}
+
+export type Reconciled<OUTPUT> = { happened: true; result?: OUTPUT } | { happened: false } | "unknown";
+
+export type PolicyMap<TOOLS extends ToolSet> = {
+  [NAME in keyof TOOLS]?: ToolPolicy<InferToolInput<TOOLS[NAME]>, InferToolOutput<TOOLS[NAME]>>;
+};
+
+/** What Groundcrew adds to the settings of an AI SDK `ToolLoopAgent`. Every field is optional. */
+export interface AgentOptions<TOOLS extends ToolSet> {
+  /** Facts about tools, by tool name. */
+  policy?: PolicyMap<TOOLS>;
+  /** Model steps of one run, at most. Default 20. */
+  steps?: number;
+  /** A run's whole life, waiting included. Default 7 days. */
+  deadline?: Duration;
+  /** Past turns of a session that the model is shown, newest kept. Default 100. */
+  historyTurns?: number;
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: the AI SDK's own variance for settings of any tools, context and output
+type AnySettings = ToolLoopAgentSettings<any, any, any, any>;
+
+export interface Agent<TOOLS extends ToolSet = ToolSet, OUTPUT = unknown> {
+  readonly kind: "agent";
+  readonly name: string;
+  /** The AI SDK settings, as the author gave them. */
+  readonly settings: AnySettings;
+  readonly tools: TOOLS;
+  readonly policy: ReadonlyMap<string, CheckedPolicy>;
+  readonly steps: number;
+  readonly deadlineMs: number;
+  readonly historyTurns: number;
+  /** Settings that have no meaning under a durable loop and are not used; empty for most agents. */
+  readonly ignored: readonly string[];
+  /** Only for types: what a run of this agent gives. */
+  readonly output?: OUTPUT;
+}
+
+/** A policy with its defaults filled in. */
+export interface CheckedPolicy {
+  effect: Effect;
+  timeoutMs: number;
+  key: ((input: unknown) => string) | undefined;
+  reconcile: ToolPolicy["reconcile"] | undefined;
+}
+
+type OutputOf<OUTPUT> = [OUTPUT] extends [never] ? string : OUTPUT extends OutputInterface<infer COMPLETE, infer _P, infer _E> ? COMPLETE : string;
+
+/**
+ * An agent as the runtime takes it: the settings of an AI SDK `ToolLoopAgent`, with facts about its tools beside them.
+ *
+ * ```ts
+ * const support = agent("support", {
+ *   model, instructions, tools: { lookupOrder, refund },
+ *   policy: { lookupOrder: { effect: "read" }, refund: { effect: "keyed", key: (input) => input.orderId } },
+ * });
+ * ```
+ * @throws GroundcrewError `AGENT_INVALID`, `POLICY_INVALID`, `DURATION_INVALID`, naming the field, the value and the fix.
+ */
+export function agent<TOOLS extends ToolSet = Record<never, never>, OUTPUT extends OutputInterface = never>(
+  name: string,
+  // biome-ignore lint/suspicious/noExplicitAny: call options and context are the author's, passed through as they are
+  settings: ToolLoopAgentSettings<any, TOOLS, any, OUTPUT> & AgentOptions<TOOLS>,
+): Agent<TOOLS, OutputOf<OUTPUT>> {
+  checkName("AGENT_INVALID", "agent name", name);
+  checkSettings(name, settings);
+  const { policy, steps, deadline, historyTurns, ...rest } = settings;
+  const tools = (settings.tools ?? {}) as TOOLS;
+  checkTools(name, tools);
+  return Object.freeze({
+    kind: "agent",
+    name,
+    settings: rest as AnySettings,
+    tools,
+    policy: checkPolicies(name, tools, policy ?? {}),
+    steps: checkCount(`agent "${name}".steps`, steps ?? DEFAULT_STEP_CAP, MAX_STEP_CAP),
+    deadlineMs: deadline === undefined ? DEFAULT_RUN_DEADLINE_MS : duration(deadline, `agent "${name}".deadline`),
+    historyTurns: checkCount(`agent "${name}".historyTurns`, historyTurns ?? DEFAULT_HISTORY_TURNS, MAX_STEP_CAP),
+    ignored: IGNORED.filter((field) => Reflect.get(settings, field) !== undefined),
+  } as const);
+}
+
+/** Callbacks around a whole call: a durable run has no single call. Read the run's events instead. */
+const IGNORED = ["onStart", "experimental_onStart", "onEnd", "onFinish", "onToolExecutionStart", "onToolExecutionEnd", "toolCallConcurrency"];
+
+/** Settings that would change what is allowed to happen: taking them and not honouring them would be worse than refusing. */
+const REFUSED = ["toolApproval", "experimental_toolApprovalSecret", "experimental_toolCallers"];
+
+function checkSettings(name: string, settings: unknown): void {
+  if (typeof settings !== "object" || settings === null) {
+    throw invalid(`agent "${name}" settings`, "an object with a `model`", settings);
+  }
+  const given = settings as Record<string, unknown>;
+  if (given["version"] === "agent-v1") {
+    throw new GroundcrewError("AGENT_INVALID", `Expected the settings of agent "${name}", got an agent object.`, {
+      fix: "An AI SDK agent keeps its model and instructions private. Pass `agent()` the settings object that you gave to `new ToolLoopAgent(…)`.",
+    });
+  }
+  const model = given["model"];
+  const isModel = typeof model === "string" ? model !== "" : typeof model === "object" && model !== null && "doStream" in model;
+  if (!isModel) throw invalid(`agent "${name}".model`, 'an AI SDK model or a model id such as "openai/gpt-5.6"', model);
+  for (const field of REFUSED) {
+    if (given[field] !== undefined) {
+      throw new GroundcrewError("AGENT_INVALID", `Agent "${name}" sets \`${field}\`, which this release does not enforce.`, {
+        value: given[field],
+        fix: "Remove it: a gate that looks set and is not would be worse than none.",
+      });
+    }
+  }
+}
+
+function checkTools(name: string, tools: ToolSet): void {
+  for (const [toolName, tool] of Object.entries(tools)) {
+    if (typeof tool !== "object" || tool === null) throw invalid(`agent "${name}".tools.${toolName}`, "an AI SDK tool", tool);
+    const isOurs = tool.type === undefined || tool.type === "function" || tool.type === "dynamic";
+    if (isOurs && typeof tool.execute !== "function") {
+      throw new GroundcrewError("AGENT_INVALID", `Tool "${toolName}" of agent "${name}" has no \`execute\`.`, {
+        fix: "Nobody would answer its calls in an unattended run. Give it an `execute`, or leave it out.",
+      });
+    }
+    if (tool.needsApproval !== undefined) {
+      throw new GroundcrewError("AGENT_INVALID", `Tool "${toolName}" of agent "${name}" sets \`needsApproval\`, which this release does not enforce.`, {
+        fix: "Remove it: a gate that looks set and is not would be worse than none.",
+      });
+    }
+  }
+}
+
+function checkPolicies(name: string, tools: ToolSet, policies: PolicyMap<ToolSet>): ReadonlyMap<string, CheckedPolicy> {
+  for (const toolName of Object.keys(policies)) {
+    if (!Object.hasOwn(tools, toolName)) {
+      const known = Object.keys(tools).join(", ") || "none";
+      throw new GroundcrewError("POLICY_INVALID", `Agent "${name}" has a policy for "${toolName}", but no such tool.`, {
+        value: toolName,
+        fix: `Its tools are: ${known}.`,
+      });
+    }
+  }
+  return new Map(Object.keys(tools).map((toolName) => [toolName, checkPolicy(`agent "${name}".policy.${toolName}`, policies[toolName] ?? {})]));
+}
+
+const EFFECTS: readonly Effect[] = ["read", "idempotent", "keyed", "once"];
+const POLICY_FIELDS = ["effect", "key", "timeout", "reconcile"];
+
+function checkPolicy(field: string, policy: ToolPolicy): CheckedPolicy {
+  if (typeof policy !== "object" || policy === null) throw invalid(field, "an object", policy, "POLICY_INVALID");
+  for (const given of Object.keys(policy)) {
+    if (!POLICY_FIELDS.includes(given)) {
+      throw new GroundcrewError("POLICY_INVALID", `\`${field}.${given}\` is not a policy field.`, {
+        value: given,
+        fix: `Known fields: ${POLICY_FIELDS.join(", ")}.`,
+      });
+    }
+  }
+  const { effect = "once", key, timeout, reconcile } = policy;
+  if (!EFFECTS.includes(effect)) throw invalid(`${field}.effect`, `one of ${EFFECTS.join(", ")}`, effect, "POLICY_INVALID");
+  if (key !== undefined && typeof key !== "function") throw invalid(`${field}.key`, "a function of the tool's input", key, "POLICY_INVALID");
+  if (key !== undefined && effect !== "keyed") {
+    throw new GroundcrewError("POLICY_INVALID", `\`${field}.key\` is set, but the effect is "${effect}".`, { fix: 'Set `effect: "keyed"`.' });
+  }
+  if (reconcile !== undefined && effect !== "once") {
+    throw new GroundcrewError("POLICY_INVALID", `\`${field}.reconcile\` is set, but a "${effect}" tool is simply repeated.`, {
+      fix: 'Remove it, or set `effect: "once"`.',
+    });
+  }
+  const timeoutMs = timeout === undefined ? DEFAULT_TOOL_TIMEOUT_MS : duration(timeout, `${field}.timeout`);
+  return { effect, timeoutMs, key: key as CheckedPolicy["key"], reconcile };
+}
+
+/** One step of a flow, as the step's function sees it. */
+export interface FlowStep {
+  /** Fires when the run is cancelled, the step's time is over, or another worker has taken the run. */
+  signal: AbortSignal;
+  /** Idempotency key: the same for every attempt. */
+  key: string;
+  /** From 1. */
+  attempt: number;
+}
+
+export interface StepOptions<OUTPUT> {
+  /** Default `once`. */
+  effect?: Effect;
+  /** One attempt may take this long. Default 5 minutes. */
+  timeout?: Duration;
+  /** What the step depends on. When a resumed run comes with other arguments, the step is refused instead of reusing the old value. */
+  args?: unknown;
+  /** For `once`: see `ToolPolicy.reconcile`. */
+  reconcile?: (call: { key: string; signal: AbortSignal }) => Promise<Reconciled<OUTPUT>> | Reconciled<OUTPUT>;
+}
+
+export interface GenerateRequest {
+  model: LanguageModel;
+  instructions?: string;
+  prompt?: string;
+  messages?: ModelMessage[];
+}
+
+/** What a flow does its work with. Each call is a step: done is done, also after a crash. */
+export interface FlowContext {
+  readonly run: string;
+  /** Fires when the run is cancelled. */
+  readonly signal: AbortSignal;
+  /** Runs `fn` as a step. @throws what `fn` throws; `FLOW_MISMATCH` when the recorded step was another one. */
+  step<T>(name: string, fn: (step: FlowStep) => Promise<T> | T): Promise<T>;
+  step<T>(name: string, options: StepOptions<T>, fn: (step: FlowStep) => Promise<T> | T): Promise<T>;
+  /** One model call without tools; its text streams to the run's readers. */
+  generate(name: string, request: GenerateRequest): Promise<{ text: string; usage: unknown }>;
+  /** Waits for all, also when one fails, and then throws the first failure: no step is left running behind a failed flow. */
+  all<T extends readonly unknown[]>(promises: { [K in keyof T]: Promise<T[K]> | T[K] }): Promise<T>;
+  /** Parks the run; costs nothing while it waits. */
+  sleep(time: Duration): Promise<void>;
+  /** Waits for the next signal of this name. @returns its value; undefined when `within` has passed. */
+  waitFor<T = unknown>(name: string, options?: { within?: Duration }): Promise<T | undefined>;
+  /** Runs an agent or a flow as a child run. @returns its output. @throws `CHILD_FAILED` */
+  // biome-ignore lint/suspicious/noExplicitAny: any agent, whatever its tools
+  call<OUTPUT>(agent: Agent<any, OUTPUT>, request: { prompt: string } | { messages: ModelMessage[] }): Promise<OUTPUT>;
+  call<INPUT, OUTPUT>(flow: Flow<INPUT, OUTPUT>, request: { input: INPUT }): Promise<OUTPUT>;
+  /** Tells every reader how far the work is. `fraction` from 0 to 1. */
+  progress(fraction: number, what: string): void;
+}
+
+export interface FlowOptions {
+  /** A run's whole life, waiting included. Default 7 days. */
+  deadline?: Duration;
+}
+
+export interface Flow<INPUT = unknown, OUTPUT = unknown> {
+  readonly kind: "flow";
+  readonly name: string;
+  readonly body: (ctx: FlowContext, input: INPUT) => Promise<OUTPUT>;
+  readonly deadlineMs: number;
+}
+
+/**
+ * A plain async function as a durable run. Code between steps runs again when the run resumes; what must not belongs in a
+ * step. Steps are found by name and ordinal.
+ * @throws GroundcrewError `AGENT_INVALID`, `DURATION_INVALID`
+ */
+export function flow<INPUT, OUTPUT>(
+  name: string,
+  body: (ctx: FlowContext, input: INPUT) => Promise<OUTPUT>,
+  options: FlowOptions = {},
+): Flow<INPUT, OUTPUT> {
+  checkName("AGENT_INVALID", "flow name", name);
+  if (typeof body !== "function") throw invalid(`flow "${name}"`, "an async function", body);
+  const deadlineMs = options.deadline === undefined ? DEFAULT_RUN_DEADLINE_MS : duration(options.deadline, `flow "${name}".deadline`);
+  return Object.freeze({ kind: "flow", name, body, deadlineMs } as const);
+}
+
+/** Whatever can be run. */
+// biome-ignore lint/suspicious/noExplicitAny: tools, input and output of any definition
+export type Definition = Agent<any, any> | Flow<any, any>;
+
+/** Names stand in URLs, indexes and terminals. */
+export function checkName(code: ErrorCode, what: string, name: unknown): asserts name is string {
+  const plain = typeof name === "string" && name.length <= MAX_NAME_CHARS && /^[\p{L}\p{N}][\p{L}\p{N} ._:/@#-]*$/u.test(name);
+  if (!plain) {
+    throw new GroundcrewError(code, `Expected the ${what} to be a short, printable text, got ${describe(name)}.`, {
+      value: name,
+      fix: `Use letters, digits, spaces and ._:/@#- (${MAX_NAME_CHARS} characters at most), beginning with a letter or digit.`,
+    });
+  }
+}
+
+function checkCount(field: string, value: number, max: number): number {
+  if (!Number.isInteger(value) || value < 1 || value > max) throw invalid(field, `a whole number from 1 to ${max}`, value);
+  return value;
+}
+
+function invalid(field: string, expected: string, value: unknown, code: ErrorCode = "AGENT_INVALID"): GroundcrewError {
+  return new GroundcrewError(code, `Expected \`${field}\` to be ${expected}, got ${describe(value)}.`, { value });
+}

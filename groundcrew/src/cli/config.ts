@@ -1,0 +1,59 @@
+/** The user's config file: found, loaded as it is (Node strips the types), checked. */
+import { existsSync } from "node:fs";
+import { resolve } from "node:path";
+import { pathToFileURL } from "node:url";
+import { GroundcrewError } from "../errors.ts";
+import type { Crew } from "../runtime.ts";
+import { known } from "./output.ts";
+
+const NAMES = ["groundcrew.config.ts", "groundcrew.config.js", "groundcrew.config.mjs"] as const;
+
+/** @returns the path of the config file, or undefined when none was named and none is there. @throws GroundcrewError `CONFIG_INVALID` */
+export function findConfig(given: string | undefined): string | undefined {
+  const path = given === undefined ? NAMES.map((name) => resolve(name)).find((candidate) => existsSync(candidate)) : resolve(given);
+  if (path !== undefined && !existsSync(path))
+    throw new GroundcrewError("CONFIG_INVALID", `There is no config file ${path}.`, { value: path });
+  return path;
+}
+
+/** @throws GroundcrewError `CONFIG_INVALID` */
+export function requireConfig(given: string | undefined): string {
+  const path = findConfig(given);
+  if (path !== undefined) return path;
+  throw new GroundcrewError("CONFIG_INVALID", `There is no ${NAMES.join(", ")} in ${process.cwd()}.`, {
+    fix: "Go to your project, name the file with --config, or write one: `export default groundcrew({ agents: [yourAgent] });`",
+  });
+}
+
+/** @throws GroundcrewError `CONFIG_INVALID`, and what the definitions in the file throw. */
+export async function loadCrew(path: string): Promise<Crew> {
+  const found = (await load(path)).default;
+  if (isCrew(found)) return found;
+  throw new GroundcrewError("CONFIG_INVALID", `The default export of ${path} is not a crew.`, {
+    fix: "Write `export default groundcrew({ agents: [yourAgent] });`",
+  });
+}
+
+async function load(path: string): Promise<{ default?: unknown }> {
+  try {
+    return (await import(pathToFileURL(path).href)) as { default?: unknown };
+  } catch (thrown) {
+    const error = known(thrown);
+    if (error.code !== "INTERNAL") throw error;
+    const isOldSyntax = thrown instanceof Error && "code" in thrown && thrown.code === "ERR_UNSUPPORTED_TYPESCRIPT_SYNTAX";
+    const fix = isOldSyntax
+      ? "Node strips types and runs the rest: leave out enums, namespaces and parameter properties, or name a compiled file with --config."
+      : "Mend it; --debug shows where it happened.";
+    throw new GroundcrewError(
+      "CONFIG_INVALID",
+      `${path} could not be loaded: ${thrown instanceof Error ? thrown.message : String(thrown)}`,
+      { cause: thrown, fix },
+    );
+  }
+}
+
+/** By its shape: the config file may bring its own copy of the library. */
+function isCrew(value: unknown): value is Crew {
+  if (typeof value !== "object" || value === null) return false;
+  return ["start", "run", "runs", "cleanup", "work", "health", "close"].every((verb) => typeof Reflect.get(value, verb) === "function");
+}

@@ -1,0 +1,134 @@
+/** Commands that only look. */
+import { isTerminal, type RunStatus } from "../persistence/store.ts";
+import type { RunSummary, RunView } from "../wire.ts";
+import { type Invocation, oneOf, parseCount } from "./arguments.ts";
+import { openBackend } from "./backend.ts";
+import { type ExitCode, exit } from "./exit.ts";
+import { Follow } from "./follow.ts";
+import { untilInterrupted } from "./interrupt.ts";
+import { outcomeOf } from "./outcome.ts";
+import type { Output } from "./output.ts";
+import { columns, elapsed, inert, type Paint, type Style, shellWord } from "./terminal.ts";
+import { timeline } from "./timeline.ts";
+
+const STATUSES: readonly RunStatus[] = ["queued", "running", "parked", "succeeded", "failed", "cancelled", "expired"];
+
+const STATUS_STYLES: Readonly<Record<RunStatus, Style>> = {
+  queued: "dim",
+  running: "cyan",
+  parked: "yellow",
+  succeeded: "green",
+  failed: "red",
+  cancelled: "dim",
+  expired: "red",
+};
+
+const DEFAULT_LIST = 20;
+const MAX_LIST = 500;
+
+export async function runs(call: Invocation, out: Output): Promise<ExitCode> {
+  const limit = parseCount(call.text("limit") ?? String(DEFAULT_LIST), "limit", 1, MAX_LIST);
+  const status = call
+    .text("status")
+    ?.split(",")
+    .map((word) => oneOf(word.trim(), "--status", STATUSES));
+  const [agent, session, before] = [call.text("agent"), call.text("session"), call.text("before")];
+  const backend = await openBackend(call, "runs");
+  try {
+    const found = await backend.runs({
+      limit,
+      ...(status && { status }),
+      ...(agent && { agent }),
+      ...(session && { session }),
+      ...(before && { before }),
+    });
+    if (out.json) out.document({ runs: found });
+    else listRuns(found, limit, out);
+    return exit.ok;
+  } finally {
+    await backend.close();
+  }
+}
+
+function listRuns(found: readonly RunSummary[], limit: number, out: Output): void {
+  if (found.length === 0) out.note("There are no such runs.");
+  const now = Date.now();
+  const rows = found.map((run) =>
+    [run.id, run.agent, statusText(run), `${elapsed(now - run.createdAt)} ago`, run.session ?? ""].map(inert),
+  );
+  const lines = columns([["RUN", "AGENT", "STATUS", "STARTED", "SESSION"], ...rows]);
+  if (found.length > 0) out.line(out.paint("dim", lines[0] ?? ""));
+  for (const [index, line] of lines.slice(1).entries()) {
+    const run = found[index];
+    out.line(run ? line.replace(statusText(run), out.paint(STATUS_STYLES[run.status], statusText(run))) : line);
+  }
+  const last = found.at(-1);
+  if (last && found.length === limit) out.note(`There may be more: --before ${shellWord(last.id)}`);
+}
+
+function statusText({ status, reason }: Pick<RunSummary, "status" | "reason">): string {
+  return reason === null || status !== "parked" ? status : `${status}: ${reason.replaceAll("_", " ")}`;
+}
+
+export async function show(call: Invocation, out: Output): Promise<ExitCode> {
+  const backend = await openBackend(call, "runs");
+  try {
+    const run = await backend.run(call.args[0] ?? "");
+    const [view, events] = await Promise.all([run.view(), run.journal()]);
+    if (out.json) out.document({ run: view, events });
+    else
+      for (const line of [...headLines(view, out.paint), "", ...timeline(events, { paint: out.paint, full: call.flag("full") })])
+        out.line(line);
+    return exit.ok;
+  } finally {
+    await backend.close();
+  }
+}
+
+/** Where the run is, why, what happens next, and what the reader can do about it. */
+export function headLines(view: RunView, paint: Paint): string[] {
+  const now = Date.now();
+  const life = isTerminal(view.status) ? `, ${elapsed(view.since - view.createdAt)}` : `, for ${elapsed(now - view.createdAt)}`;
+  const head = `${paint("bold", inert(view.id))}  ${inert(view.agent)}  ${paint(STATUS_STYLES[view.status], statusText(view))}${life}`;
+  const progress =
+    view.progress && !isTerminal(view.status) ? [`${Math.round(view.progress.fraction * 100)} % ${inert(view.progress.what)}`] : [];
+  return [head, inert(view.summary), ...progress, ...nextCommands(view).map((command) => `  ${paint("cyan", command)}`)];
+}
+
+/** The commands that move a run which does not move by itself. */
+export function nextCommands(view: RunView): string[] {
+  const id = shellWord(view.id);
+  if (view.status === "failed" || view.status === "expired") return [`groundcrew retry ${id}`];
+  if (view.status !== "parked") return [];
+  if (view.reason === "unknown_outcome") {
+    const inDoubt = view.current.filter((step) => step.status === "unknown");
+    return inDoubt.map((step) => `groundcrew resolve ${id} ${shellWord(step.step)} happened|did-not-happen`);
+  }
+  if (view.reason === "signal") {
+    const awaited = view.current.filter((step) => step.kind === "signal");
+    return awaited.map((step) => `groundcrew signal ${id} ${shellWord(step.name)} '<json>'`);
+  }
+  return view.reason === "attention" || view.reason === "retry" ? [`groundcrew retry ${id}`] : [];
+}
+
+export async function tail(call: Invocation, out: Output): Promise<ExitCode> {
+  const after = call.text("after");
+  const backend = await openBackend(call, "runs");
+  try {
+    const run = await backend.run(call.args[0] ?? "");
+    const signal = untilInterrupted();
+    const follow = out.json ? undefined : new Follow({ rows: "all", full: call.flag("full"), paint: out.paint, to: process.stdout });
+    try {
+      for await (const item of run.events({ signal, ...(after !== undefined && { after }) })) {
+        if (follow) follow.item(item);
+        else out.document(item);
+      }
+    } finally {
+      follow?.close();
+    }
+    if (signal.aborted) return exit.interrupted;
+    return outcomeOf(await run.view());
+  } finally {
+    await backend.close();
+  }
+}

@@ -1,0 +1,89 @@
+/** Text on its way to a person: made inert, shortened, coloured where a terminal shows colours, put in columns. */
+import { inspect, styleText } from "node:util";
+import { toJson } from "../server/json.ts";
+
+/** Harmless although Unicode calls them control or format characters: line feed, tab, and the joiners of emoji and of Persian. */
+const KEPT: ReadonlySet<string> = new Set(["\n", "\t", "\u200c", "\u200d"]);
+
+/** Control characters, invisible format characters (direction overrides, tags), lone surrogates, the two odd line ends. */
+const ACTIVE = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu;
+
+/**
+ * `text` without anything a terminal would act on or a reader could not see. What a model or a tool wrote is data: it must
+ * not move the cursor, change the title, hide a line, or turn the reading direction. Such characters show as `\u{1b}`.
+ */
+export function inert(text: string): string {
+  return text.replaceAll("\r\n", "\n").replace(ACTIVE, (found) => (KEPT.has(found) ? found : escape(found)));
+}
+
+function escape(character: string): string {
+  return `\\u{${(character.codePointAt(0) ?? 0).toString(16)}}`;
+}
+
+/** `text` on one line, at most `max` characters of it. */
+export function oneLine(text: string, max: number): string {
+  const short = text.length > max ? `${text.slice(0, max).replace(/[\ud800-\udbff]$/, "")}… (${text.length} characters)` : text;
+  return inert(short.replace(/\s*\n\s*/g, " ⏎ ").replaceAll("\t", " "));
+}
+
+const WHOLE = { depth: Number.POSITIVE_INFINITY, maxArrayLength: null, maxStringLength: null, breakLength: 100 } as const;
+const SHORT = { depth: 5, maxArrayLength: 50, maxStringLength: 500, breakLength: Number.POSITIVE_INFINITY, compact: true } as const;
+
+/** Any recorded value for a person: a text as it is, everything else as a literal. */
+export function valueText(value: unknown, full: boolean): string {
+  if (typeof value === "string") return value;
+  return inspect(value, { ...(full ? WHOLE : SHORT), customInspect: false });
+}
+
+/** JSON for a program, inert as well: what it escapes reads back as the same value. */
+export function jsonText(value: unknown): string {
+  return toJson(value).replace(ACTIVE, (found) => [...Array(found.length).keys()].map((i) => `\\u${hex(found.charCodeAt(i))}`).join(""));
+}
+
+function hex(unit: number): string {
+  return unit.toString(16).padStart(4, "0");
+}
+
+export type Style = "bold" | "dim" | "red" | "green" | "yellow" | "cyan" | "strikethrough";
+export type Paint = (style: Style, text: string) => string;
+
+/** Colours as `stream` shows them: none in a pipe, none with NO_COLOR. */
+export function painter(stream: NodeJS.WriteStream): Paint {
+  return (style, text) => styleText(style, text, { stream });
+}
+
+const SECOND = 1_000;
+const MINUTE = 60 * SECOND;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+
+/** A duration as people say it, two units at most. */
+export function elapsed(ms: number): string {
+  const whole = Math.max(0, ms);
+  if (whole < SECOND) return `${Math.round(whole)}ms`;
+  if (whole < MINUTE) return `${(Math.floor(whole / 100) / 10).toFixed(1)}s`;
+  if (whole < HOUR) return two(whole, MINUTE, "m", SECOND, "s");
+  if (whole < DAY) return two(whole, HOUR, "h", MINUTE, "m");
+  return two(whole, DAY, "d", HOUR, "h");
+}
+
+function two(ms: number, big: number, bigName: string, small: number, smallName: string): string {
+  return `${Math.floor(ms / big)}${bigName} ${Math.floor((ms % big) / small)}${smallName}`;
+}
+
+/** Rows with their columns under each other; the last column may be as long as it likes. */
+export function columns(rows: readonly (readonly string[])[]): string[] {
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => (row[column] ?? "").length)));
+  return rows.map((row) =>
+    row
+      .map((cell, column) => (column === row.length - 1 ? cell : cell.padEnd(widths[column] ?? 0)))
+      .join("  ")
+      .trimEnd(),
+  );
+}
+
+/** A word of a suggested command line. A step's key may come from a model: what a shell would act on stands in quotes. */
+export function shellWord(word: string): string {
+  const safe = inert(word);
+  return /^[\w:.@/#-]+$/.test(safe) ? safe : `'${safe.replaceAll("'", "'\\''")}'`;
+}

@@ -1,0 +1,259 @@
+/**
+ * A run as a person reads it: one row for each attempt of a step, at the place where it began, and one for everything else
+ * that happened. A pure fold over the journal's events, the same for a finished run and for one that is being followed.
+ */
+import type { Event } from "../wire.ts";
+import { elapsed, inert, oneLine, type Paint, type Style, valueText } from "./terminal.ts";
+
+export interface Row {
+  /** When it began; wall-clock milliseconds. */
+  at: number;
+  mark: Mark;
+  /** The kind of thing: `model`, `tool`, `parked`. */
+  label: string;
+  text: string;
+  /** How long the attempt took; undefined while it runs, and for what has no duration. */
+  tookMs?: number;
+  /** How it ended, when not simply well. */
+  note?: string;
+  /** Named values below the row. */
+  details: [name: string, value: unknown][];
+  /** Whether nothing will be added to it. */
+  done: boolean;
+}
+
+type Mark = "·" | "✓" | "✗" | "?" | "↻" | "‖" | "▸";
+
+const STYLES: Readonly<Record<Mark, Style>> = {
+  "·": "dim",
+  "✓": "green",
+  "✗": "red",
+  "?": "yellow",
+  "↻": "yellow",
+  "‖": "yellow",
+  "▸": "cyan",
+};
+
+type EventOf<T extends Event["type"]> = Extract<Event, { type: T }>;
+type StepEnd = EventOf<"step.succeeded" | "step.failed" | "step.abandoned" | "step.unknown">;
+type Moment = Exclude<Event, { type: "step.started" } | StepEnd>;
+
+export class Timeline {
+  readonly rows: Row[] = [];
+  readonly #attempts = new Map<string, Row>();
+  readonly #names = new Map<string, string>();
+  #createdAt = 0;
+  #claims = 0;
+
+  /** @returns the row that this event made or finished; none for what another row says better. */
+  add(event: Event): Row | undefined {
+    switch (event.type) {
+      case "step.started":
+        return this.#begin(event);
+      case "step.succeeded":
+      case "step.failed":
+      case "step.abandoned":
+      case "step.unknown":
+        return this.#end(event);
+      case "signal.received":
+        if (event.name.startsWith("child:")) return undefined; // the step that waited for the child ends with it
+        return this.#push(this.#moment(event));
+      default:
+        return this.#push(this.#moment(event));
+    }
+  }
+
+  #push(row: Row): Row {
+    this.rows.push(row);
+    return row;
+  }
+
+  #begin(event: EventOf<"step.started">): Row {
+    this.#names.set(event.step, event.name);
+    const row = this.#push({ at: event.at, mark: "▸", label: event.kind, text: subject(event), details: [], done: false });
+    if (event.input !== undefined) row.details.push(["in", event.input]);
+    this.#attempts.set(`${event.step} ${event.attempt}`, row);
+    return row;
+  }
+
+  #end(event: StepEnd): Row {
+    const row = this.#attempts.get(`${event.step} ${event.attempt}`) ?? this.#push(newRow(event.at, "▸", "step", event.step));
+    row.tookMs = event.at - row.at;
+    row.done = true;
+    switch (event.type) {
+      case "step.succeeded":
+        row.mark = "✓";
+        row.text += tokens(event.usage);
+        row.details.push(...outcome(row.label, event.value));
+        break;
+      case "step.failed":
+        row.mark = "✗";
+        row.note = `${event.error.code}: ${event.error.message}`;
+        if (!event.final)
+          row.note += event.retryAt === undefined ? " (tried again)" : ` (tried again after ${elapsed(event.retryAt - event.at)})`;
+        break;
+      case "step.abandoned":
+        row.mark = "↻";
+        row.note = `given up: ${event.why}`;
+        break;
+      case "step.unknown":
+        row.mark = "?";
+        row.note = `outcome unknown: ${event.why}`;
+    }
+    return row;
+  }
+
+  #moment(event: Moment): Row {
+    const row = (mark: Mark, label: string, text: string, ...details: Row["details"]) => newRow(event.at, mark, label, text, details);
+    switch (event.type) {
+      case "run.created":
+        this.#createdAt = event.at;
+        return row("·", "created", origin(event), ...request(event.input));
+      case "run.claimed":
+        this.#claims++;
+        if (event.takeover) return row("↻", "takeover", `continued after an interruption, by ${event.worker}`);
+        return row("·", this.#claims === 1 ? "claimed" : "resumed", `by ${event.worker}`);
+      case "run.parked":
+        return row(
+          "‖",
+          "parked",
+          `${event.reason}: ${event.detail}${event.until === undefined ? "" : `, until ${clockTime(event.until)}`}`,
+        );
+      case "run.released":
+        return row("·", "released", event.why);
+      case "step.resolved": {
+        const answer = event.resolution === "happened" ? "happened" : "did not happen";
+        return row(
+          "·",
+          "resolved",
+          `${this.#names.get(event.step) ?? event.step} ${answer}, says ${event.by}`,
+          ...named("result", event.value),
+        );
+      }
+      case "signal.received":
+        return row("·", "signal", `${event.name}${by(event.from)}`, ...named("value", event.value));
+      case "message.received":
+        return row("·", "message", `while at work${by(event.from)}`, ["text", event.message]);
+      case "cancel.requested":
+        return row("·", "cancel", `asked for${by(event.from)}: ${event.why}`);
+      case "retry.requested":
+        return row("·", "retry", `asked for${by(event.from)}`);
+      case "session.updated":
+        return row("·", "session", "state changed", ["state", event.state]);
+      case "progress":
+        return row("·", "progress", `${Math.round(event.fraction * 100)} % ${event.what}`);
+      case "run.succeeded":
+        return row("✓", "succeeded", this.#after(event), ...named("output", event.output));
+      case "run.failed":
+        return row("✗", "failed", `${this.#after(event)}, ${event.error.code}: ${event.error.message}`);
+      case "run.cancelled":
+        return row("✗", "cancelled", `${this.#after(event)}${by(event.by)}: ${event.why}`);
+      case "run.expired":
+        return row("✗", "expired", `${this.#after(event)}: its deadline was ${clockTime(event.deadline)}`);
+    }
+  }
+
+  #after(event: Event): string {
+    return this.#createdAt === 0 ? "" : `after ${elapsed(event.at - this.#createdAt)}`;
+  }
+}
+
+function newRow(at: number, mark: Mark, label: string, text: string, details: Row["details"] = []): Row {
+  return { at, mark, label, text, details, done: true };
+}
+
+function named(name: string, value: unknown): Row["details"] {
+  return value === undefined ? [] : [[name, value]];
+}
+
+function by(who: string | undefined): string {
+  return who === undefined ? "" : ` by ${who}`;
+}
+
+/** What a step is about, in a few words. */
+function subject(event: EventOf<"step.started">): string {
+  const attempt = event.attempt > 1 ? `, attempt ${event.attempt}` : "";
+  const until = event.until === undefined ? "" : `, until ${clockTime(event.until)}`;
+  const child = event.child === undefined ? "" : ` → ${event.child}`;
+  const effect = event.kind === "tool" || event.kind === "code" ? ` (${event.effect ?? "once"})` : "";
+  return `${event.name}${effect}${child}${attempt}${until}`;
+}
+
+function origin(event: EventOf<"run.created">): string {
+  const parts = [`${event.agent} for ${event.principal.tenant}/${event.principal.user}`];
+  if (event.session !== undefined) parts.push(`session ${event.session}${event.turn === undefined ? "" : `, turn ${event.turn}`}`);
+  if (event.parent) parts.push(`child of ${event.parent.run}`);
+  if (event.forked) parts.push(`forked from ${event.forked.run} at ${event.forked.step}`);
+  return parts.join(", ");
+}
+
+/** What a step gave. Of a model's answer the words and the calls; the messages it stands for are in `--json`. */
+function outcome(label: string, value: unknown): Row["details"] {
+  if (label !== "model" || !isRecord(value) || typeof value["text"] !== "string") return named("out", value);
+  const calls = Array.isArray(value["toolCalls"]) ? value["toolCalls"].filter(isRecord).map((call) => String(call["toolName"])) : [];
+  return [...(value["text"] === "" ? [] : named("said", value["text"])), ...(calls.length === 0 ? [] : named("calls", calls.join(", ")))];
+}
+
+/** What was asked for: the user's words where there is nothing else. */
+function request(input: unknown): Row["details"] {
+  const messages = isRecord(input) && Array.isArray(input["messages"]) ? input["messages"] : [];
+  const only: unknown = messages.length === 1 ? messages[0] : undefined;
+  return isRecord(only) && typeof only["content"] === "string" ? named("asked", only["content"]) : named("input", input);
+}
+
+function tokens(usage: unknown): string {
+  if (!isRecord(usage) || typeof usage["inputTokens"] !== "number" || typeof usage["outputTokens"] !== "number") return "";
+  return `, ${usage["inputTokens"]} + ${usage["outputTokens"]} tokens`;
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null;
+}
+
+function clockTime(at: number): string {
+  return new Date(at)
+    .toISOString()
+    .replace("T", " ")
+    .replace(/\.\d+Z$/, "Z");
+}
+
+export interface Rendering {
+  paint: Paint;
+  /** Values whole and on lines of their own, instead of shortened. */
+  full: boolean;
+}
+
+/** The whole of a run, with times counted from its start. */
+export function timeline(events: readonly Event[], rendering: Rendering): string[] {
+  const all = new Timeline();
+  for (const event of events) all.add(event);
+  const start = events[0]?.at ?? 0;
+  return all.rows.flatMap((row) => rowLines(row, start, rendering));
+}
+
+const LABEL_CHARS = 9;
+const TIME_CHARS = 9;
+const INDENT = " ".repeat(TIME_CHARS + 4);
+const SHORT_TEXT = 160;
+const SHORT_VALUE = 110;
+
+export function rowLines(row: Row, start: number, { paint, full }: Rendering): string[] {
+  const time = `+${elapsed(row.at - start)}`.padStart(TIME_CHARS);
+  const took = row.tookMs === undefined ? "" : `  ${paint("dim", elapsed(row.tookMs))}`;
+  const note = row.note === undefined ? "" : `  ${paint(STYLES[row.mark], shown(row.note, full))}`;
+  const running = row.done ? "" : `  ${paint("cyan", "running")}`;
+  const label = paint("bold", row.label.padEnd(LABEL_CHARS));
+  const head = `${paint("dim", time)}  ${paint(STYLES[row.mark], row.mark)} ${label} ${shown(row.text, full)}${took}${running}${note}`;
+  return [head, ...row.details.flatMap(([name, value]) => detailLines(name, value, { paint, full }))];
+}
+
+function shown(text: string, full: boolean): string {
+  return oneLine(text, full ? Number.POSITIVE_INFINITY : SHORT_TEXT);
+}
+
+function detailLines(name: string, value: unknown, { paint, full }: Rendering): string[] {
+  const head = `${INDENT}${paint("dim", name.padEnd(LABEL_CHARS))} `;
+  if (!full) return [head + oneLine(valueText(value, false), SHORT_VALUE)];
+  const [first = "", ...rest] = inert(valueText(value, true)).split("\n");
+  return [head + first, ...rest.map((line) => `${INDENT}${" ".repeat(LABEL_CHARS)} ${line}`)];
+}

@@ -1,0 +1,160 @@
+/**
+ * Every bound of the runtime, named with its unit. A limit that is hit raises `LIMIT_EXCEEDED` (or the narrower code that is
+ * named here) at the edge where the value enters; nothing is truncated in silence.
+ */
+
+/** One recorded value (a tool result, a step's value, an output). Above this a value belongs in object storage, with its address in the journal. */
+export const MAX_VALUE_BYTES = 32 * 1024 * 1024;
+
+/** Values larger than this leave the journal for a content-addressed blob, so that reading a journal stays cheap. */
+export const BLOB_THRESHOLD_BYTES = 64 * 1024;
+
+/** Nesting of a recorded value. JSON.parse and JSON.stringify recurse: a bound far below their stack limit keeps both safe. */
+export const MAX_VALUE_DEPTH = 256;
+
+/** One HTTP request body. Prompts with pasted documents fit; uploads do not belong in a prompt. */
+export const MAX_BODY_BYTES = 8 * 1024 * 1024;
+
+/** Model steps of one run when the agent names no cap: the AI SDK's own default, so that wrapping changes nothing. */
+export const DEFAULT_STEP_CAP = 20;
+
+/** Highest cap an agent may set. A run with more model steps than this has lost its way. */
+export const MAX_STEP_CAP = 10_000;
+
+/** Events in one journal: the step cap with generous room for tools. A flow that needs more is several child runs. */
+export const MAX_EVENTS_PER_RUN = 100_000;
+
+/** A run's whole life, waiting included, when the agent names none. Long enough for an approval over a week-end. */
+export const DEFAULT_RUN_DEADLINE_MS = 7 * 24 * 3_600_000;
+
+/** Longest duration anywhere (sleep, deadline, retention): ten years. Beyond it a number is a mistake of unit. */
+export const MAX_DURATION_MS = 10 * 365 * 24 * 3_600_000;
+
+/** One attempt of a tool that names no timeout. */
+export const DEFAULT_TOOL_TIMEOUT_MS = 5 * 60_000;
+
+/** One attempt of a model call. Reasoning models are slow, but not slower than this. */
+export const DEFAULT_MODEL_TIMEOUT_MS = 10 * 60_000;
+
+/** Attempts of a model call or of a repeatable tool before the step has failed. */
+export const MAX_ATTEMPTS = 3;
+
+/** Tool calls of one model step that run side by side; the rest wait their turn. */
+export const MAX_PARALLEL_TOOLS = 16;
+
+/** Runs that one worker executes side by side. They mostly wait for a model, so this is bounded by memory, not by cores. */
+export const DEFAULT_CONCURRENCY = 100;
+
+/** A worker that has not renewed for this long has lost its runs. Covers a garbage collection or a slow disk, not a dead process. */
+export const DEFAULT_LEASE_MS = 10_000;
+
+/** Token deltas are held this long so that many become one write; people do not see 50 ms. */
+export const COALESCE_MS = 50;
+
+/** Rows of one group commit: keeps the event loop's stall for a flush to a few milliseconds. */
+export const MAX_BATCH_ROWS = 256;
+
+/** Writes waiting for a group commit. Beyond it the store is too slow for the load and new work is refused (`STORE_BUSY`). */
+export const MAX_QUEUED_WRITES = 10_000;
+
+/** How long writes wait for a store that is locked or full before they are given back (`STORE_BUSY`, `STORE_FULL`). Half a lease: the holder hears of it in time. */
+export const STORE_PATIENCE_MS = 5_000;
+
+/** Longest pause between two tries of a write that met a locked or full store. Short, or a busy neighbour is never caught between two of its writes. */
+export const MAX_STORE_PAUSE_MS = 16;
+
+/** Bytes written between two checkpoints of the write-ahead log: a millisecond or two of copying, done beside the event loop. */
+export const CHECKPOINT_BYTES = 4 * 1024 * 1024;
+
+/** The write-ahead log begins anew when it is longer than this, even if writers have to wait a moment for it. */
+export const MAX_WAL_BYTES = 8 * 1024 * 1024;
+
+/** Another worker's process is looked at no more often than this: a claim must stay cheap. */
+export const LIVENESS_CHECK_MS = 100;
+
+/** How soon a change that another process made to the same file is seen. */
+export const DEFAULT_POLL_MS = 25;
+
+/** Signals waiting for one run. A sender that floods a run is told (`INBOX_FULL`). */
+export const MAX_INBOX = 1_000;
+
+/** Turns waiting behind the running one in a session (`INBOX_FULL`). */
+export const MAX_QUEUED_TURNS = 100;
+
+/** Past turns that a new turn of a session is shown, newest kept. */
+export const DEFAULT_HISTORY_TURNS = 100;
+
+/** How deep runs may start child runs. */
+export const MAX_CHILD_DEPTH = 8;
+
+/** How far a reader may lag: unread frames held for one stream reader before it is cut (it reconnects from its cursor). */
+export const MAX_FEED_PAGE = 500;
+
+/** Ids, names and keys given by users. They stand in indexes and in URLs. */
+export const MAX_NAME_CHARS = 200;
+
+/** A run that is cancelled gives an effect in flight this long to report its outcome, so that it need not be called unknown. */
+export const CANCEL_GRACE_MS = 5_000;
+
+/** A `reconcile` hook only looks something up. */
+export const RECONCILE_TIMEOUT_MS = 60_000;
+
+/** A resumed flow passes by its recorded steps at once. One that has not after this long will not: its code has changed. */
+export const REPLAY_HOLD_MS = 10_000;
+
+/** Longest wait before a retry that a provider may ask for. */
+export const MAX_RETRY_WAIT_MS = 10 * 60_000;
+
+/** Rows of one page of a list over HTTP. */
+export const MAX_LIST_PAGE = 200;
+
+/** Rows of a page when the caller names no number. */
+export const DEFAULT_LIST_PAGE = 50;
+
+/** A request that waits for a run's end is answered after this at the latest: proxies cut silent requests at about a minute. */
+export const MAX_LONG_POLL_MS = 50_000;
+
+/** A stream says at least this often that it is alive. A reader that took nothing between two of these is cut. */
+export const HEARTBEAT_MS = 15_000;
+
+/** A follower that heard nothing for this long, not even a heartbeat, takes the connection for dead and opens another. */
+export const STREAM_SILENCE_MS = 3 * HEARTBEAT_MS;
+
+/** A stream's answer waits this long for its first item, so that a cursor that is refused is a 400 and not a broken stream. */
+export const FIRST_ITEM_MS = 100;
+
+/** Requests in flight when a server closes get this long to end. */
+export const CLOSE_GRACE_MS = 5_000;
+
+/** Shorter keys can be guessed. */
+export const MIN_API_KEY_CHARS = 16;
+
+/** Pause before a follower's first reconnect; doubled at each failure in a row. */
+export const RECONNECT_MS = 250;
+
+/** Longest pause between two reconnects. */
+export const MAX_RECONNECT_MS = 10_000;
+
+/** Reconnects in a row without one new item before a follower gives up: some three minutes. */
+export const MAX_RECONNECTS = 20;
+
+/** Runs taken in one claim: one transaction's worth, so that several workers share a burst. */
+export const CLAIM_BATCH = 64;
+
+/** How often an idle worker looks by itself. Finds the runs of a process that died on this machine; everything else wakes it. */
+export const POLL_MS = 500;
+
+/** A store that refused is asked again after this. */
+export const REJOIN_WAIT_MS = 1_000;
+
+/** A worker that shuts down gives its steps this long to end; process managers wait 10 s and more before they kill. */
+export const DRAIN_MS = 8_000;
+
+/** Rows one pass of the cleaner deletes: some milliseconds of write lock. */
+export const CLEANUP_ROWS = 1_000;
+
+/** How often a worker cleans up. */
+export const CLEANUP_EVERY_MS = 10 * 60_000;
+
+/** Any time will do: only the timer's existence keeps the process alive. */
+export const KEEP_ALIVE_MS = 60 * 60_000;

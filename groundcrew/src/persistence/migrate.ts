@@ -1,0 +1,42 @@
+import type { DatabaseSync } from "node:sqlite";
+import { GroundcrewError } from "../errors.ts";
+
+/** In the header of the file: tells a Groundcrew store from any other SQLite database. "GCRW". */
+const APPLICATION_ID = 0x47435257;
+
+/**
+ * Brings the schema up to the last of `migrations`, the first of which makes version 1. The write lock lets one process at a
+ * time do it; the others find it done.
+ * @throws GroundcrewError `STORE_TOO_NEW` for a schema this release does not know, `STORE_CORRUPT` for another program's database
+ */
+export function migrate(db: DatabaseSync, migrations: readonly string[], location: string): void {
+  if (pragma(db, "user_version") === migrations.length && pragma(db, "application_id") === APPLICATION_ID) return;
+
+  db.exec("begin immediate");
+  try {
+    const from = pragma(db, "user_version");
+    mustBeOurs(db, from, location);
+    if (from > migrations.length) throw tooNew(from, migrations.length, location);
+    for (const migration of migrations.slice(from)) db.exec(migration);
+    db.exec(`pragma user_version = ${migrations.length}; pragma application_id = ${APPLICATION_ID}; commit`);
+  } finally {
+    if (db.isTransaction) db.exec("rollback");
+  }
+}
+
+function mustBeOurs(db: DatabaseSync, version: number, location: string): void {
+  if (pragma(db, "application_id") === APPLICATION_ID) return;
+  const tables = db.prepare("select count(*) as n from sqlite_schema").get();
+  if (version === 0 && tables?.n === 0) return;
+  throw new GroundcrewError("STORE_CORRUPT", `${location} is a database of another program.`, { fix: "Name another file." });
+}
+
+function tooNew(found: number, known: number, location: string): GroundcrewError {
+  return new GroundcrewError("STORE_TOO_NEW", `${location} has schema version ${found}; this release knows versions up to ${known}.`, {
+    fix: "Start the release that wrote it, or a newer one.",
+  });
+}
+
+function pragma(db: DatabaseSync, name: string): number {
+  return Number(db.prepare(`pragma ${name}`).get()?.[name]);
+}

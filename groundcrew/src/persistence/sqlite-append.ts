@@ -1,0 +1,149 @@
+import type { DatabaseSync } from "node:sqlite";
+import { GroundcrewError } from "../errors.ts";
+import type { Chunk } from "./event.ts";
+import { writeEvents } from "./event.ts";
+import type { Inbox } from "./sqlite-inbox.ts";
+import type { Journal } from "./sqlite-journal.ts";
+import type { Leases } from "./sqlite-lease.ts";
+import { millis, type RunRecord, row, type Transaction } from "./sqlite-row.ts";
+import type { Append, Appended, TerminalStatus, Transition } from "./store.ts";
+
+/** An append, made ready outside the transaction. */
+export interface PreparedAppend {
+  write: Append;
+  first: number;
+  last: number;
+  data: string;
+}
+
+export function prepareAppend(write: Append): PreparedAppend {
+  const { events } = write;
+  return {
+    write,
+    first: events[0]?.seq ?? 0,
+    last: events.at(-1)?.seq ?? 0,
+    data: events.length > 0 ? writeEvents(events) : "",
+  };
+}
+
+/** A run that is open and held by the worker that writes. */
+interface Held extends RunRecord {
+  head: number;
+}
+
+/** The fenced write. */
+export function openAppend(db: DatabaseSync, leases: Leases, inbox: Inbox, journal: Journal) {
+  const head = "(select coalesce(max(last), 0) from events where run = r.n)";
+  const fence = "r.id = ? and r.epoch = ? and r.worker = ?";
+  const insert = db.prepare(`insert into events (run, last, data) select r.n, ?, ? from runs r where ${fence} and ${head} = ?`);
+  const hold = db.prepare(`select r.*, ${head} as head from runs r where ${fence}`);
+  const park = db.prepare(
+    "update runs set status = 'parked', reason = ?2, due_at = ?3, timed = ?4, worker = null, changed_at = ?5 where n = ?1",
+  );
+  const queue = db.prepare("update runs set status = 'queued', due_at = ?2, timed = 0, worker = null, changed_at = ?2 where n = ?1");
+  const finish = db.prepare(
+    "update runs set status = ?2, due_at = null, timed = 0, worker = null, changed_at = ?3, finished_at = ?3 where n = ?1",
+  );
+  const touch = db.prepare("update sessions set active_at = ? where n = ?");
+  const keepState = db.prepare("update sessions set state = ? where n = ?");
+  const nextTurn = db.prepare("select n, id, status, due_at, start_at from runs where session = ? and finished_at is null order by turn limit 1");
+  const release = db.prepare("update runs set due_at = ?2, timed = ?3 where n = ?1");
+
+  function mustHold({ write, first, last }: PreparedAppend): Held {
+    const run = row<Held>(hold, write.run, write.epoch, write.worker);
+    if (!run) {
+      throw new GroundcrewError("SUPERSEDED", `Run ${write.run} is no longer held by worker ${write.worker} at epoch ${write.epoch}.`, {
+        run: write.run,
+      });
+    }
+    if (last > 0 && (first !== run.head + 1 || last - first + 1 !== write.events.length)) {
+      throw outOfOrder(write.run, `events ${first} to ${last} do not follow event ${run.head}`);
+    }
+    return run;
+  }
+
+  /** Runs of chunks behind one event each. What stands behind an older event, or leaves a gap, would be missed by a reader. */
+  function chunksByEvent({ write, last }: PreparedAppend, run: Held): Chunk[][] {
+    const groups: Chunk[][] = [];
+    let at = run.head;
+    let index = write.chunks.length > 0 ? journal.lastChunk(run.n, at) : 0;
+    for (const chunk of write.chunks) {
+      if (chunk.after > at) [at, index] = [chunk.after, 0];
+      if (chunk.after !== at || chunk.index !== index + 1 || at > Math.max(last, run.head)) {
+        throw outOfOrder(write.run, `chunk ${chunk.after}.${chunk.index} does not follow ${at}.${index}`);
+      }
+      const group = groups.at(-1);
+      if (group?.[0]?.after === at) group.push(chunk);
+      else groups.push([chunk]);
+      index++;
+    }
+    return groups;
+  }
+
+  function move(tx: Transaction, run: Held, next: Transition, signalled: boolean): void {
+    if (next.to === "queued" || (next.to === "parked" && signalled)) {
+      queue.run(run.n, tx.now);
+    } else if (next.to === "parked") {
+      const dueAt = next.dueAt === null ? null : millis(next.dueAt, "dueAt");
+      park.run(run.n, next.reason, dueAt, dueAt !== null && dueAt > tx.now ? 1 : 0, tx.now);
+    } else {
+      end(tx, run, next.to);
+      if (run.session !== null && next.sessionState !== undefined) keepState.run(JSON.stringify(next.sessionState), run.session);
+    }
+  }
+
+  function end(tx: Transaction, run: Held, status: TerminalStatus): void {
+    finish.run(run.n, status, tx.now);
+    inbox.drop(run.n);
+    if (run.session !== null) {
+      touch.run(tx.now, run.session);
+      releaseTurn(tx, run.session);
+    }
+    if (run.parent !== null) {
+      const value = { run: run.id, status };
+      inbox.tell(tx, { id: `child:${run.id}`, run: run.parent, kind: "child", name: run.parent_step ?? "", value });
+    }
+  }
+
+  function releaseTurn(tx: Transaction, session: number): void {
+    const turn = row<RunRecord & { start_at: number }>(nextTurn, session);
+    if (turn?.status !== "queued" || turn.due_at !== null) return;
+    release.run(turn.n, Math.max(turn.start_at, tx.now), turn.start_at > tx.now ? 1 : 0);
+    tx.changed.add(turn.id);
+  }
+
+  return (tx: Transaction, prepared: PreparedAppend): Appended => {
+    const { write, first, last, data } = prepared;
+    leases.mustHold(tx, write.worker);
+
+    if (isPlain(write)) {
+      const { changes } = insert.run(last, data, write.run, write.epoch, write.worker, first - 1);
+      if (changes === 0) throw mustHold(prepared); // which says why
+      tx.changed.add(write.run);
+      return "written";
+    }
+
+    const run = mustHold(prepared);
+    const chunks = chunksByEvent(prepared, run);
+    const waiting = write.next ? inbox.waiting(run.n).filter((signal) => !write.consumed.includes(signal.id)) : [];
+    const mustAnswer = write.next?.to === "succeeded" || write.next?.to === "failed";
+    if (mustAnswer && waiting.some((signal) => signal.kind === "message")) return "signalled";
+
+    if (last > 0) journal.events(run.n, last, data);
+    for (const group of chunks) journal.chunks(run.n, group);
+    journal.blobs(run.n, write.blobs);
+    inbox.consume(run.n, write.consumed);
+    if (write.next) move(tx, run, write.next, waiting.length > 0);
+    tx.changed.add(write.run);
+    return "written";
+  };
+}
+
+/** Only events: the write of nearly every step, and one statement. */
+function isPlain({ events, chunks, blobs, consumed, next }: Append): boolean {
+  return events.length > 0 && chunks.length === 0 && blobs.length === 0 && consumed.length === 0 && !next;
+}
+
+function outOfOrder(run: string, why: string): GroundcrewError {
+  return new GroundcrewError("INTERNAL", `A write to run ${run} is out of order: ${why}.`, { run });
+}

@@ -1,0 +1,98 @@
+import type { DatabaseSync } from "node:sqlite";
+import { GroundcrewError } from "../errors.ts";
+import { MAX_INBOX } from "../limits.ts";
+import type { JsonValue } from "./codec.ts";
+import { key, row, rows, type Transaction } from "./sqlite-row.ts";
+import { isTerminal, type RunStatus, type Signal, type SignalKind } from "./store.ts";
+
+interface SignalRecord extends Record<string, string | number | null> {
+  id: string;
+  run: string;
+  kind: SignalKind;
+  name: string;
+  value: string | null;
+  sender: string | null;
+  at: number;
+}
+
+export type Inbox = ReturnType<typeof openInbox>;
+
+/** Durable messages to runs. */
+export function openInbox(db: DatabaseSync) {
+  const find = db.prepare("select n, status from runs where id = ?");
+  const known = db.prepare("select 1 from signals where run = ? and id = ?");
+  const count = db.prepare("select count(*) as n from signals where run = ? and consumed = 0");
+  const insert = db.prepare("insert into signals (run, id, kind, name, value, sender, at) values (?, ?, ?, ?, ?, ?, ?)");
+  const wake = db.prepare("update runs set status = 'queued', reason = null, due_at = ?2, timed = 0, changed_at = ?2 where n = ?1 and status = 'parked'");
+  const hasten = db.prepare("update runs set due_at = ?2, timed = 0 where n = ?1 and status = 'queued' and (due_at is null or timed = 1)");
+  const waiting = db.prepare("select id, kind from signals where run = ? and consumed = 0");
+  const consume = db.prepare("update signals set consumed = 1, value = null where run = ? and id = ?");
+  const drop = db.prepare("delete from signals where run = ?");
+  const columns = "s.id, r.id as run, s.kind, s.name, s.value, s.sender, s.at";
+  const ofRun = db.prepare(`select ${columns} from runs r cross join signals s on s.run = r.n where r.n = ? and s.consumed = 0 order by s.n`);
+  const ofWorker = db.prepare(`select ${columns} from runs r cross join signals s on s.run = r.n where r.worker = ? and s.consumed = 0 order by s.n`);
+
+  /** Lays it in the inbox of an open run and wakes the run. */
+  function put(tx: Transaction, run: number, signal: Omit<Signal, "at">): boolean {
+    if (known.get(run, key(signal.id, "signal id"))) return false;
+    const value = signal.value === undefined ? null : JSON.stringify(signal.value);
+    insert.run(run, signal.id, signal.kind, key(signal.name, "signal name"), value, signal.from ?? null, tx.now);
+    wake.run(run, tx.now);
+    if (signal.kind === "cancel") hasten.run(run, tx.now); // it need not wait for its time or its turn to end
+    tx.changed.add(signal.run);
+    return true;
+  }
+
+  function mustHaveRoom(run: number, id: string): void {
+    if ((row<{ n: number }>(count, run)?.n ?? 0) < MAX_INBOX) return;
+    throw new GroundcrewError("INBOX_FULL", `${MAX_INBOX} signals are waiting for run ${id}.`, { run: id, retryAfterMs: 1_000 });
+  }
+
+  return {
+    put,
+    mustHaveRoom,
+
+    /** As `put`, from outside: whether there is such a run, and room. */
+    signal(tx: Transaction, signal: Omit<Signal, "at">): boolean {
+      const run = row<{ n: number; status: RunStatus }>(find, signal.run);
+      if (!run) throw new GroundcrewError("RUN_NOT_FOUND", `There is no run ${signal.run}.`, { run: signal.run });
+      if (isTerminal(run.status)) {
+        throw new GroundcrewError("RUN_FINISHED", `Run ${signal.run} has ended (${run.status}); it takes no more signals.`, { run: signal.run });
+      }
+      if (known.get(run.n, signal.id)) return false;
+      mustHaveRoom(run.n, signal.run);
+      return put(tx, run.n, signal);
+    },
+
+    /** Tells a run that is still open and known; a parent may be neither. */
+    tell(tx: Transaction, signal: Omit<Signal, "at">): void {
+      const run = row<{ n: number; status: RunStatus }>(find, signal.run);
+      if (run && !isTerminal(run.status)) put(tx, run.n, signal);
+    },
+
+    /** What was not consumed yet. */
+    waiting: (run: number) => rows<{ id: string; kind: SignalKind }>(waiting, run),
+    ofRun: (run: number) => rows<SignalRecord>(ofRun, run).map(toSignal),
+    ofWorker: (worker: string) => rows<SignalRecord>(ofWorker, worker).map(toSignal),
+
+    consume(run: number, ids: readonly string[]): void {
+      for (const id of ids) consume.run(run, id);
+    },
+
+    drop(run: number): void {
+      drop.run(run);
+    },
+  };
+}
+
+function toSignal(record: SignalRecord): Signal {
+  return {
+    id: record.id,
+    run: record.run,
+    kind: record.kind,
+    name: record.name,
+    ...(record.value === null ? {} : { value: JSON.parse(record.value) as JsonValue }),
+    ...(record.sender === null ? {} : { from: record.sender }),
+    at: record.at,
+  };
+}

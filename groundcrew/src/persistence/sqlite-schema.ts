@@ -1,0 +1,124 @@
+/**
+ * The tables of the SQLite store, as numbered migrations that only go forward. One that has been released is never edited.
+ *
+ * The shape follows one measurement: with rows of a kilobyte a rowid table with a unique index takes three times the inserts
+ * of a table clustered on its key (docs/decisions/0004-sqlite-journal.md). Hot tables therefore name their run by its row
+ * number, and carry no foreign keys: `sqlite-sweep.ts` is the only place that deletes.
+ */
+export const migrations: readonly string[] = [
+  `
+  create table workers (
+    id          text not null primary key,
+    host        text not null,
+    pid         integer not null,
+    started_at  text not null,
+    lease_ms    integer not null,
+    lease_until integer not null
+  ) strict;
+
+  create table sessions (
+    n          integer primary key,
+    id         text not null,
+    agent      text not null,
+    tenant     text not null,
+    user       text not null,
+    roles      text not null,
+    state      text,
+    turns      integer not null,
+    created_at integer not null,
+    active_at  integer not null,
+    unique (tenant, id)
+  ) strict;
+  create index sessions_active on sessions (active_at);
+
+  create table runs (
+    n           integer primary key,
+    id          text not null unique,
+    agent       text not null,
+    status      text not null,
+    reason      text,
+    due_at      integer,                     -- claimable from then on; null while only somebody else can move it
+    timed       integer not null default 0,  -- whether due_at was still to come when it was set: a clock that jumps back
+                                             -- must not make what is due wait
+    start_at    integer not null,
+    tenant      text not null,
+    user        text not null,
+    roles       text not null,
+    session     integer,
+    turn        integer,
+    parent      text,
+    parent_step text,
+    key         text,
+    worker      text,
+    epoch       integer not null default 0,
+    streamed    integer not null default 0,  -- whether it has chunks
+    created_at  integer not null,
+    changed_at  integer not null,
+    finished_at integer,
+    deadline    integer not null
+  ) strict;
+  create index runs_due      on runs (agent, timed, due_at) where due_at is not null;
+  create index runs_held     on runs (worker)               where worker is not null;
+  create index runs_open     on runs (status)               where finished_at is null;
+  create index runs_finished on runs (finished_at)          where finished_at is not null;
+  create index runs_streamed on runs (finished_at)          where finished_at is not null and streamed = 1;
+  create index runs_turns    on runs (session, turn)        where session is not null;
+  create index runs_waiting  on runs (session, turn)        where session is not null and finished_at is null;
+  create index runs_children on runs (parent)               where parent is not null;
+  create index runs_owner    on runs (tenant, user);
+
+  -- One row is one write: the JSON list of its events, numbered by the last of them.
+  create table events (
+    run  integer not null,
+    last integer not null,
+    data text not null,
+    unique (run, last)
+  ) strict;
+
+  -- Likewise: chunks first to last of those that follow event after.
+  create table chunks (
+    run   integer not null,
+    after integer not null,
+    first integer not null,
+    last  integer not null,
+    data  text not null,
+    unique (run, after, last)
+  ) strict;
+
+  create table signals (
+    n        integer primary key,
+    run      integer not null,
+    id       text not null,
+    kind     text not null,
+    name     text not null,
+    value    text,
+    sender   text,
+    at       integer not null,
+    consumed integer not null default 0,
+    unique (run, id)
+  ) strict;
+  create index signals_waiting on signals (run) where consumed = 0;
+
+  create table starts (
+    tenant text not null,
+    agent  text not null,
+    key    text not null,
+    hash   text not null,
+    run    integer not null,
+    primary key (tenant, agent, key)
+  ) strict, without rowid;
+  create index starts_run on starts (run);
+
+  create table blobs (
+    hash text not null unique,
+    data text not null
+  ) strict;
+
+  create table blob_refs (
+    run  integer not null,
+    hash text not null,
+    primary key (run, hash)
+  ) strict, without rowid;
+  create index blob_refs_hash on blob_refs (hash);
+  `,
+];

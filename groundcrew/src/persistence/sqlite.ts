@@ -1,0 +1,326 @@
+/**
+ * The store on one machine: one SQLite file, any number of processes. Write-ahead log, `synchronous=FULL`, one connection
+ * per process that writes in group commits on the calling thread (docs/decisions/0004-sqlite-journal.md says why there).
+ */
+import { closeSync, existsSync, mkdirSync, openSync } from "node:fs";
+import { dirname, resolve } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { setTimeout as sleep } from "node:timers/promises";
+import { type Clock, systemClock } from "../clock.ts";
+import { GroundcrewError, isError } from "../errors.ts";
+import { DEFAULT_POLL_MS, MAX_STORE_PAUSE_MS, STORE_PATIENCE_MS } from "../limits.ts";
+import { GroupCommit, type Outcome } from "./group-commit.ts";
+import { migrate } from "./migrate.ts";
+import { openAppend, prepareAppend } from "./sqlite-append.ts";
+import { BACKSTOP_PAGES, Checkpointer, PAGE_BYTES } from "./sqlite-checkpoint.ts";
+import { isStoreFailure, mayPass, storeError } from "./sqlite-error.ts";
+import { openInbox } from "./sqlite-inbox.ts";
+import { openJournal } from "./sqlite-journal.ts";
+import { openLeases } from "./sqlite-lease.ts";
+import { openLists } from "./sqlite-list.ts";
+import type { Transaction } from "./sqlite-row.ts";
+import { migrations } from "./sqlite-schema.ts";
+import { checkStart, openStart } from "./sqlite-start.ts";
+import { openSweep } from "./sqlite-sweep.ts";
+import type {
+  Append,
+  Appended,
+  Change,
+  Claim,
+  Created,
+  Cursor,
+  NewRun,
+  Page,
+  RunFilter,
+  RunRow,
+  SessionFilter,
+  SessionRow,
+  Signal,
+  Store,
+  SweepPolicy,
+  SweepReport,
+  WorkerIdentity,
+} from "./store.ts";
+
+export interface SqliteOptions {
+  clock?: Clock;
+  /** How often a watcher looks for changes of other processes. */
+  pollMs?: number;
+}
+
+/**
+ * Opens the store in the file `path`; makes it, and its directory, when there is none.
+ * @throws GroundcrewError `STORE_UNAVAILABLE`, `STORE_BUSY`, `STORE_CORRUPT`, `STORE_TOO_NEW`, `STORE_FULL`
+ */
+export async function openSqlite(path: string, options: SqliteOptions = {}): Promise<Store> {
+  const location = resolve(path);
+  const db = await patiently(location, () => connect(location));
+  return new SqliteStore(db, location, options.clock ?? systemClock, options.pollMs ?? DEFAULT_POLL_MS);
+}
+
+function connect(location: string): DatabaseSync {
+  prepareFile(location);
+  // No busy timeout: SQLite would sleep on the event loop. Who meets a lock tries again later, see `patiently` and GroupCommit.
+  const db = new DatabaseSync(location, { timeout: 0, enableForeignKeyConstraints: false });
+  try {
+    db.exec(`pragma page_size = ${PAGE_BYTES}`);
+    db.exec("pragma journal_mode = wal");
+    db.exec("pragma synchronous = full");
+    db.exec(`pragma wal_autocheckpoint = ${BACKSTOP_PAGES}`);
+    migrate(db, migrations, location);
+    return db;
+  } catch (error) {
+    db.close();
+    throw error;
+  }
+}
+
+/** Conversations are nobody else's to read. SQLite gives its side files the mode of the database. */
+function prepareFile(location: string): void {
+  try {
+    mkdirSync(dirname(location), { recursive: true, mode: 0o700 });
+    if (!existsSync(location)) closeSync(openSync(location, "wx", 0o600));
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code === "EEXIST" && existsSync(location)) return; // another process was faster
+    const full = code === "ENOSPC" || code === "EDQUOT";
+    throw new GroundcrewError(full ? "STORE_FULL" : "STORE_UNAVAILABLE", `The store ${location} cannot be made: ${message}.`, {
+      cause: error,
+      fix: full ? "Free some space." : "Name a file in a directory that this user may write.",
+    });
+  }
+}
+
+/** Outside of a group commit: tries again while another process holds a lock. */
+async function patiently<T>(location: string, attempt: () => T): Promise<T> {
+  for (let waited = 0; ; waited += MAX_STORE_PAUSE_MS) {
+    try {
+      return attempt();
+    } catch (error) {
+      if (!mayPass(error) || waited >= STORE_PATIENCE_MS) throw storeError(error, location);
+    }
+    await sleep(MAX_STORE_PAUSE_MS);
+  }
+}
+
+/** A verb, to be run inside a transaction with others. It throws our errors before its first change, and none after it. */
+type Write = { run(tx: Transaction): unknown; bytes: number };
+
+class SqliteStore implements Store {
+  readonly location: string;
+  readonly #db: DatabaseSync;
+  readonly #clock: Clock;
+  readonly #pollMs: number;
+  readonly #verbs: ReturnType<typeof openVerbs>;
+  readonly #commits: GroupCommit<Write>;
+  readonly #checkpointer: Checkpointer;
+  readonly #listeners = new Set<(change: Change) => void>();
+  #stopPolling: (() => void) | null = null;
+  #closing: Promise<void> | null = null;
+
+  constructor(db: DatabaseSync, location: string, clock: Clock, pollMs: number) {
+    this.#db = db;
+    this.location = location;
+    this.#clock = clock;
+    this.#pollMs = pollMs;
+    this.#verbs = openVerbs(db);
+    this.#commits = new GroupCommit({
+      flush: (batch) => this.#flush(batch),
+      transient: (failure) => (mayPass(failure) ? storeError(failure, location) : null),
+    });
+    this.#checkpointer = new Checkpointer(location, () => this.#commits.hold());
+  }
+
+  join(worker: WorkerIdentity, leaseMs: number): Promise<void> {
+    return this.#write((tx) => this.#verbs.leases.join(tx, worker, leaseMs));
+  }
+
+  renew(worker: string, leaseMs: number): Promise<boolean> {
+    return this.#write((tx) => this.#verbs.leases.renew(tx, worker, leaseMs));
+  }
+
+  leave(worker: string): Promise<void> {
+    return this.#write((tx) => this.#verbs.leases.leave(tx, worker));
+  }
+
+  async create(run: NewRun): Promise<Created> {
+    checkStart(run);
+    return this.#write((tx) => this.#verbs.start(tx, run));
+  }
+
+  claim(worker: string, agents: readonly string[], limit: number): Promise<Claim[]> {
+    return this.#write((tx) => this.#verbs.leases.claim(tx, worker, agents, limit));
+  }
+
+  append(write: Append): Promise<Appended> {
+    const prepared = prepareAppend(write);
+    return this.#write((tx) => this.#verbs.append(tx, prepared), prepared.data.length);
+  }
+
+  signal(signal: Omit<Signal, "at">): Promise<boolean> {
+    return this.#write((tx) => this.#verbs.inbox.signal(tx, signal));
+  }
+
+  inbox(worker: string): Promise<Signal[]> {
+    return this.#read(() => this.#verbs.inbox.ofWorker(worker));
+  }
+
+  nextDue(agents: readonly string[]): Promise<number | null> {
+    return this.#read(() => this.#verbs.leases.nextDue(agents, this.#clock.now()));
+  }
+
+  run(id: string): Promise<RunRow | null> {
+    return this.#read(() => this.#verbs.lists.run(id));
+  }
+
+  runs(filter: RunFilter): Promise<RunRow[]> {
+    return this.#read(() => this.#verbs.lists.runs(filter));
+  }
+
+  read(run: string, after: Cursor, limit: number): Promise<Page> {
+    return this.#read(() => this.#verbs.journal.read(run, after, limit));
+  }
+
+  journal(run: string): ReturnType<Store["journal"]> {
+    return this.#read(() => this.#verbs.journal.journal(run));
+  }
+
+  session(tenant: string, id: string): Promise<SessionRow | null> {
+    return this.#read(() => this.#verbs.lists.session(tenant, id));
+  }
+
+  sessions(filter: SessionFilter): Promise<SessionRow[]> {
+    return this.#read(() => this.#verbs.lists.sessions(filter));
+  }
+
+  blob(hash: string): Promise<string | null> {
+    return this.#read(() => this.#verbs.journal.blob(hash));
+  }
+
+  sweep(policy: SweepPolicy): Promise<SweepReport> {
+    if (policy.dryRun) return this.#read(() => this.#verbs.sweep(policy));
+    return this.#write(() => this.#verbs.sweep(policy), policy.limit * PAGE_BYTES);
+  }
+
+  watch(listener: (change: Change) => void): () => void {
+    const own = (change: Change) => listener(change); // the same function may watch twice
+    this.#listeners.add(own);
+    if (this.#listeners.size === 1) this.#poll();
+    return () => {
+      this.#listeners.delete(own);
+      if (this.#listeners.size === 0) this.#stopPolling?.();
+    };
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    this.#stopPolling?.();
+    this.#listeners.clear();
+    await this.#commits.close();
+    await this.#checkpointer.close();
+    this.#db.close();
+  }
+
+  #write<T>(run: (tx: Transaction) => T, bytes = 0): Promise<T> {
+    return this.#commits.submit({ run, bytes }, 1 + Math.floor(bytes / PAGE_BYTES)) as Promise<T>;
+  }
+
+  /** One snapshot for all queries of a read. */
+  async #read<T>(query: () => T): Promise<T> {
+    return patiently(this.location, () => {
+      if (this.#closing) throw new GroundcrewError("CLOSED", "The store is closed.");
+      this.#verbs.begin.run();
+      try {
+        return query();
+      } finally {
+        this.#verbs.commit.run();
+      }
+    });
+  }
+
+  #flush(batch: readonly Write[]): Outcome[] {
+    const refused = new Map<Write, Outcome>();
+    for (;;) {
+      const tx = { now: 0, changed: new Set<string>(), leases: new Map<string, boolean>() };
+      try {
+        this.#verbs.beginImmediate.run();
+        tx.now = this.#clock.now();
+        const outcomes = batch.map((write) => refused.get(write) ?? attempt(write, tx));
+        this.#verbs.commit.run();
+        this.#committed(batch, tx);
+        return outcomes;
+      } catch (failure) {
+        if (this.#db.isTransaction) this.#db.exec("rollback");
+        if (!(failure instanceof Broken)) throw mayPass(failure) ? failure : storeError(failure, this.location);
+        // One write broke half-way. It is to blame alone: the others run again without it.
+        refused.set(failure.write, { error: storeError(failure.cause, this.location) });
+      }
+    }
+  }
+
+  #committed(batch: readonly Write[], tx: Transaction): void {
+    this.#checkpointer.wrote(batch.reduce((sum, write) => sum + write.bytes, 0));
+    if (tx.changed.size > 0) this.#tell({ runs: tx.changed });
+  }
+
+  #tell(change: Change): void {
+    for (const listener of this.#listeners) queueMicrotask(() => listener(change));
+  }
+
+  /** Looks for commits of other connections, as long as somebody watches. */
+  #poll(): void {
+    let seen = this.#dataVersion();
+    const look = () => {
+      const version = this.#dataVersion();
+      if (version !== seen) this.#tell({ runs: null });
+      seen = version;
+      this.#stopPolling = this.#clock.after(this.#pollMs, look);
+    };
+    this.#stopPolling = this.#clock.after(this.#pollMs, look);
+  }
+
+  #dataVersion(): unknown {
+    return this.#verbs.dataVersion.get()?.["data_version"];
+  }
+}
+
+/** A write that failed for a reason of its own, after it had changed something. */
+class Broken extends Error {
+  readonly write: Write;
+  constructor(write: Write, cause: unknown) {
+    super("A write broke half-way.", { cause });
+    this.write = write;
+  }
+}
+
+function attempt(write: Write, tx: Transaction): Outcome {
+  try {
+    return { value: write.run(tx) };
+  } catch (error) {
+    if (isError(error)) return { error };
+    throw isStoreFailure(error) ? error : new Broken(write, error);
+  }
+}
+
+function openVerbs(db: DatabaseSync) {
+  const inbox = openInbox(db);
+  const journal = openJournal(db);
+  const leases = openLeases(db, inbox);
+  return {
+    inbox,
+    journal,
+    leases,
+    start: openStart(db, inbox, journal),
+    append: openAppend(db, leases, inbox, journal),
+    lists: openLists(db),
+    sweep: openSweep(db),
+    begin: db.prepare("begin"),
+    beginImmediate: db.prepare("begin immediate"),
+    commit: db.prepare("commit"),
+    dataVersion: db.prepare("pragma data_version"),
+  };
+}

@@ -1,0 +1,141 @@
+/**
+ * The life of one stay: take the run up where its journal stands, let the loop or the flow work, and write down how the stay
+ * ended. This is the only place that decides between done, failed, parked, handed back and lost.
+ */
+import type { Definition } from "../agent.ts";
+import { GroundcrewError, isError, toErrorRecord } from "../errors.ts";
+import type { Fact } from "../persistence/event.ts";
+import type { Claim, TerminalStatus } from "../persistence/store.ts";
+import { Execution, type ExecutionDeps, type Halt } from "./execution.ts";
+import { runFlow } from "./flow.ts";
+import { runAgent } from "./loop.ts";
+
+/** @throws GroundcrewError `EVENT_UNREADABLE`; what the store throws */
+export async function takeUp(deps: ExecutionDeps, claim: Claim): Promise<Execution> {
+  const execution = new Execution(deps, claim, await deps.store.journal(claim.run.id));
+  execution.journal.note({ type: "run.claimed", worker: deps.worker, epoch: claim.epoch, takeover: claim.takeover });
+  recover(execution);
+  await loadSessionState(execution);
+  execution.receive(claim.signals);
+  if (deps.clock.now() >= claim.run.deadline) execution.halt({ to: "expired" });
+  return execution;
+}
+
+/**
+ * Steps that the journal says are in flight were in the hands of a process that is gone. What may repeat will; what may not
+ * has an unknown outcome. Waits are in nobody's hands and go on.
+ */
+function recover({ journal, state }: Execution): void {
+  for (const step of [...state.steps.values()]) {
+    const isWait = step.effect === undefined;
+    if (step.status !== "running" || isWait) continue;
+    const why = "the worker that ran it is gone";
+    const type = step.effect === "once" ? "step.unknown" : "step.abandoned";
+    journal.note({ type, step: step.step, attempt: step.attempt, why });
+  }
+}
+
+/** A turn sees the state its session was left in. Nobody else can change it while the turn is open. */
+async function loadSessionState({ run, deps, state }: Execution): Promise<void> {
+  if (run.session === null || state.sessionState !== undefined) return;
+  const session = await deps.store.session(run.principal.tenant, run.session);
+  if (session?.state) state.sessionState = session.state;
+}
+
+type Outcome = { output: unknown } | { error: unknown } | { halt: Halt };
+
+/** Works on the run until it ends, parks, or is somebody else's. Never throws: what can go wrong is an outcome. */
+export async function drive(execution: Execution): Promise<void> {
+  const definition = execution.deps.agents.get(execution.run.agent) as Definition;
+  for (;;) {
+    const outcome = await outcomeOf(execution, definition);
+    if ("halt" in outcome && outcome.halt.to === "lost") return;
+    try {
+      if ((await finish(execution, outcome)) === "written") return;
+    } catch (error) {
+      execution.halt({ to: "lost", error });
+      return;
+    }
+    execution.receive(await messagesFor(execution)); // a message came as the run was about to end: it is answered first
+  }
+}
+
+async function outcomeOf(execution: Execution, definition: Definition): Promise<Outcome> {
+  const halted = execution.halted.then((halt): Outcome => ({ halt }));
+  if (execution.isHalted) return halted;
+  const body = definition.kind === "agent" ? runAgent(execution, definition) : runFlow(execution, definition);
+  const ended = body.then(
+    (output): Outcome => ({ output }),
+    (error: unknown): Outcome => ({ error }),
+  );
+  const outcome = await Promise.race([halted, ended]);
+  return execution.isHalted ? halted : outcome; // the body of a run that has to stop may end any way it likes
+}
+
+async function finish(execution: Execution, outcome: Outcome): Promise<"written" | "signalled"> {
+  const { journal, state } = execution;
+  if ("halt" in outcome) return stop(execution, outcome.halt);
+  const sessionState = state.sessionState === undefined ? {} : { sessionState: state.sessionState };
+  const fact = endFact(execution, outcome);
+  return journal.end({ to: fact.type === "run.succeeded" ? "succeeded" : "failed", ...sessionState }, fact);
+}
+
+function endFact({ run, journal }: Execution, outcome: Exclude<Outcome, { halt: Halt }>): Fact & { type: "run.succeeded" | "run.failed" } {
+  try {
+    if ("error" in outcome) throw outcome.error;
+    const output = journal.encode(outcome.output, `output of "${run.agent}"`);
+    return output === undefined ? { type: "run.succeeded" } : { type: "run.succeeded", output };
+  } catch (error) {
+    return { type: "run.failed", error: toErrorRecord(error, "FLOW_FAILED") };
+  }
+}
+
+async function stop(execution: Execution, halt: Halt): Promise<"written" | "signalled"> {
+  const { journal, run } = execution;
+  switch (halt.to) {
+    case "parked": {
+      const fact: Fact = { type: "run.parked", reason: halt.reason, until: halt.dueAt, detail: halt.detail };
+      return journal.end({ to: "parked", reason: halt.reason, dueAt: halt.dueAt }, fact);
+    }
+    case "queued":
+      return journal.end({ to: "queued" }, { type: "run.released", why: halt.why });
+    case "lost":
+      return "written";
+    case "cancelled":
+      await stopChildren(execution, halt.why);
+      return end(execution, "cancelled", { type: "run.cancelled", why: halt.why, ...(halt.by !== undefined && { by: halt.by }) });
+    case "expired":
+      await stopChildren(execution, "the parent run has passed its deadline");
+      return end(execution, "expired", { type: "run.expired", deadline: run.deadline });
+  }
+}
+
+async function end({ journal, state }: Execution, to: TerminalStatus, fact: Fact): Promise<"written" | "signalled"> {
+  return journal.end({ to, ...(state.sessionState !== undefined && { sessionState: state.sessionState }) }, fact);
+}
+
+/** Steps in flight get to say what became of them; child runs are told to stop as well. */
+async function stopChildren(execution: Execution, why: string): Promise<void> {
+  await execution.settled();
+  for (const step of execution.state.steps.values()) {
+    if (step.kind !== "child" || step.status !== "running" || step.child === undefined) continue;
+    try {
+      await execution.deps.store.signal({ id: `cancel:${execution.run.id}`, run: step.child, kind: "cancel", name: "cancel", value: why });
+    } catch (error) {
+      if (!isError(error, "RUN_FINISHED") && !isError(error, "RUN_NOT_FOUND")) throw error;
+    }
+  }
+}
+
+async function messagesFor({ run, deps }: Execution) {
+  const signals = await deps.store.inbox(deps.worker);
+  return signals.filter((signal) => signal.run === run.id);
+}
+
+/** A run whose journal cannot be read waits for somebody who can mend it; its worker goes on with the others. */
+export async function setAside(deps: ExecutionDeps, claim: Claim, error: GroundcrewError): Promise<void> {
+  const { run, epoch } = claim;
+  if (!isError(error, "EVENT_UNREADABLE")) throw error;
+  const next = { to: "parked", reason: "attention", dueAt: null } as const;
+  await deps.store.append({ run: run.id, worker: deps.worker, epoch, events: [], chunks: [], blobs: [], consumed: [], next });
+}

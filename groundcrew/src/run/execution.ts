@@ -1,0 +1,238 @@
+/**
+ * One stay of a run in a worker: from the claim to the write that gives the run up again.
+ *
+ * Whoever works on the run (the agent loop, a flow's body) does two things with it: it enters and leaves steps, and it
+ * blocks on things that only time or somebody else can bring. When nothing is in flight and all that is left is blocked, the
+ * run parks and its memory goes. There is no other way to wait.
+ */
+import type { Definition } from "../agent.ts";
+import type { Clock } from "../clock.ts";
+import { GroundcrewError } from "../errors.ts";
+import type { Codec } from "../persistence/codec.ts";
+import type { Event, ParkReason } from "../persistence/event.ts";
+import type { RunState } from "../persistence/fold.ts";
+import type { Claim, RunRow, Signal, Store } from "../persistence/store.ts";
+import { Journal, type Ticker } from "./journal.ts";
+
+export interface ExecutionDeps {
+  store: Store;
+  codec: Codec;
+  clock: Clock;
+  ticker: Ticker;
+  worker: string;
+  agents: ReadonlyMap<string, Definition>;
+  /** From 0 to 1; spreads retries. */
+  random: () => number;
+}
+
+/** Why the work on a run stops before its body has ended. */
+export type Halt =
+  | { to: "parked"; reason: ParkReason; dueAt: number; detail: string }
+  | { to: "queued"; why: string }
+  | { to: "cancelled"; why: string; by?: string }
+  | { to: "expired" }
+  | { to: "lost"; error: unknown };
+
+/** Something only time or somebody else can bring. */
+export interface Block<T> {
+  reason: ParkReason;
+  /** When it comes by itself, or null. */
+  dueAt: number | null;
+  /** For people: what is waited for. */
+  detail: string;
+  /** Takes what was waited for, if it is there. */
+  take: () => T | undefined;
+}
+
+interface Waiting extends Block<unknown> {
+  resolve: (value: unknown) => void;
+}
+
+const never = new Promise<never>(() => {});
+
+export class Execution {
+  readonly run: RunRow;
+  readonly deps: ExecutionDeps;
+  readonly journal: Journal;
+  /** Resolves once, when the work has to stop before its end. */
+  readonly halted: Promise<Halt>;
+  readonly #abort = new AbortController();
+  readonly #waiting = new Set<Waiting>();
+  readonly #settled = new Set<() => void>();
+  #halt: Halt | undefined;
+  #resolveHalt!: (halt: Halt) => void;
+  #inFlight = 0;
+  #draining = false;
+  #idleCheck = false;
+  #cancelTimer: (() => void) | undefined;
+
+  constructor(deps: ExecutionDeps, claim: Claim, events: readonly Event[]) {
+    this.deps = deps;
+    this.run = claim.run;
+    this.halted = new Promise((resolve) => {
+      this.#resolveHalt = resolve;
+    });
+    this.journal = new Journal(deps, claim, events, (error) => this.halt({ to: "lost", error }));
+  }
+
+  get state(): RunState {
+    return this.journal.state;
+  }
+
+  /** Fires when no step of the run may go on: cancelled, expired, or taken by another worker. */
+  get signal(): AbortSignal {
+    return this.#abort.signal;
+  }
+
+  get isHalted(): boolean {
+    return this.#halt !== undefined;
+  }
+
+  /** Stops the work. The first reason counts. */
+  halt(halt: Halt): void {
+    if (this.#halt) return;
+    this.#halt = halt;
+    this.#cancelTimer?.();
+    if (halt.to === "cancelled" || halt.to === "expired" || halt.to === "lost") this.#abort.abort(reasonOf(halt));
+    this.#resolveHalt(halt);
+  }
+
+  /** Before a step's effect: the one place where a run that has to stop stops. Never returns when it does. */
+  async enter(): Promise<void> {
+    if (this.#draining) this.halt({ to: "queued", why: "the worker is shutting down" });
+    if (this.#halt) await never;
+    this.#inFlight++;
+  }
+
+  leave(): void {
+    this.#inFlight--;
+    if (this.#inFlight > 0) return;
+    for (const tell of this.#settled) tell();
+    this.#settled.clear();
+    if (this.#draining) this.halt({ to: "queued", why: "the worker is shutting down" });
+    this.#checkIdle();
+  }
+
+  /** Resolves when no step is in flight. */
+  settled(): Promise<void> {
+    return this.#inFlight === 0 ? Promise.resolve() : new Promise((resolve) => this.#settled.add(resolve));
+  }
+
+  /** Waits for something that only time or somebody else can bring; in memory as long as a step is in flight, parked after. */
+  block<T>(block: Block<T>): Promise<T> {
+    const taken = block.take();
+    if (taken !== undefined) return Promise.resolve(taken);
+    return new Promise<T>((resolve) => {
+      this.#waiting.add({ ...block, resolve: resolve as (value: unknown) => void });
+      this.#checkIdle();
+    });
+  }
+
+  /** Looks whether time or a signal brought what is waited for. */
+  poke(): void {
+    if (this.#halt) return;
+    for (const waiting of [...this.#waiting]) {
+      const taken = waiting.take();
+      if (taken === undefined) continue;
+      this.#waiting.delete(waiting);
+      waiting.resolve(taken);
+    }
+    this.#checkIdle();
+  }
+
+  /** From now on no new step begins here; the run is handed back at the next boundary. */
+  drain(): void {
+    this.#draining = true;
+    if (this.#inFlight === 0) this.halt({ to: "queued", why: "the worker is shutting down" });
+  }
+
+  /** Records signals, once each, and lets them work. */
+  receive(signals: readonly Signal[]): void {
+    if (this.#halt) return;
+    let isNew = false;
+    for (const signal of signals) {
+      if (this.state.received.has(signal.id)) continue;
+      this.#record(signal);
+      isNew = true;
+    }
+    if (!isNew) return;
+    this.journal.flush();
+    const { cancel } = this.state;
+    if (cancel) this.halt({ to: "cancelled", why: cancel.why, ...(cancel.from !== undefined && { by: cancel.from }) });
+    else this.poke();
+  }
+
+  #record(signal: Signal): void {
+    const from = signal.from === undefined ? {} : { from: signal.from };
+    this.journal.consume(signal.id);
+    switch (signal.kind) {
+      case "signal":
+      case "child": {
+        const name = signal.kind === "child" ? childSignal(signal.name) : signal.name;
+        this.journal.note({ type: "signal.received", id: signal.id, name, ...(signal.value !== undefined && { value: signal.value }), ...from });
+        return;
+      }
+      case "message":
+        this.journal.note({ type: "message.received", id: signal.id, message: signal.value ?? null, ...from });
+        return;
+      case "cancel":
+        this.journal.note({ type: "cancel.requested", id: signal.id, why: typeof signal.value === "string" ? signal.value : "cancelled", ...from });
+        return;
+      case "retry":
+        this.journal.note({ type: "retry.requested", id: signal.id, ...from });
+        return;
+      case "resolve":
+        this.#resolveStep(signal);
+    }
+  }
+
+  /** A person's answer for a step in doubt. One that comes when the doubt is over is recorded as what it is: too late. */
+  #resolveStep(signal: Signal): void {
+    const answer = signal.value as { resolution: "happened" | "did_not_happen"; result?: Fact["value"] };
+    this.journal.note({ type: "signal.received", id: signal.id, name: `resolve:${signal.name}`, value: signal.value ?? null });
+    if (this.state.steps.get(signal.name)?.status !== "unknown") return;
+    this.journal.note({
+      type: "step.resolved",
+      step: signal.name,
+      resolution: answer.resolution,
+      by: signal.from ?? "a person",
+      ...(answer.result !== undefined && { value: answer.result }),
+    });
+  }
+
+  /** Parks when nothing is in flight, something is waited for, and the body had its chance to begin another step. */
+  #checkIdle(): void {
+    if (this.#idleCheck || this.#inFlight > 0 || this.#waiting.size === 0 || this.#halt) return;
+    this.#idleCheck = true;
+    setImmediate(() => {
+      this.#idleCheck = false;
+      if (this.#inFlight > 0 || this.#waiting.size === 0 || this.#halt) return;
+      const waiting = [...this.#waiting];
+      const first = waiting.find((block) => block.dueAt === null) ?? waiting[0];
+      if (!first) return;
+      const dueAt = Math.min(this.run.deadline, ...waiting.map((block) => block.dueAt ?? this.run.deadline));
+      this.halt({ to: "parked", reason: first.reason, dueAt, detail: waiting.map((block) => block.detail).join("; ") });
+    });
+    this.#armTimer();
+  }
+
+  /** While a step is in flight beside a wait, the wait's time is kept here; parked, the store keeps it. */
+  #armTimer(): void {
+    const due = [...this.#waiting].flatMap((block) => block.dueAt ?? []);
+    this.#cancelTimer?.();
+    if (due.length > 0) this.#cancelTimer = this.deps.clock.after(Math.min(...due) - this.deps.clock.now(), () => this.poke());
+  }
+}
+
+type Fact = Extract<Event, { type: "step.resolved" }>;
+
+/** The name under which the end of a child run is recorded. */
+export function childSignal(step: string): string {
+  return `child:${step}`;
+}
+
+function reasonOf(halt: Halt): GroundcrewError {
+  if (halt.to === "lost") return new GroundcrewError("SUPERSEDED", "The run was continued elsewhere.", { cause: halt.error });
+  if (halt.to === "expired") return new GroundcrewError("RUN_EXPIRED", "The run has passed its deadline.");
+  return new GroundcrewError("RUN_CANCELLED", "The run was cancelled.");
+}

@@ -1,0 +1,168 @@
+/**
+ * A flow's body meets its journal. The body runs from the top at each stay; steps with a recorded outcome give it back at
+ * once, and the first one without is where the work goes on.
+ */
+import { streamText } from "ai";
+import type { Definition, Flow, FlowContext, FlowStep, GenerateRequest, StepOptions } from "../agent.ts";
+import { duration } from "../clock.ts";
+import { coerceError, GroundcrewError } from "../errors.ts";
+import { DEFAULT_MODEL_TIMEOUT_MS, DEFAULT_TOOL_TIMEOUT_MS, MAX_ATTEMPTS, REPLAY_HOLD_MS } from "../limits.ts";
+import { hashValue, type JsonValue } from "../persistence/codec.ts";
+import type { Execution } from "./execution.ts";
+import { mismatch, perform, progressFact } from "./step.ts";
+import { callChild, sleep, waitForSignal } from "./wait.ts";
+
+export async function runFlow(execution: Execution, flow: Flow): Promise<unknown> {
+  const replay = new Replay(execution);
+  const input = await execution.journal.decode(execution.state.created?.input);
+  const output = await flow.body(contextOf(execution, replay), input);
+  await replay.finish();
+  return output;
+}
+
+function contextOf(execution: Execution, replay: Replay): FlowContext {
+  return {
+    run: execution.run.id,
+    signal: execution.signal,
+    step: (<T>(name: string, second: StepOptions<T> | StepBody<T>, third?: StepBody<T>) =>
+      typeof second === "function" ? codeStep(execution, replay, name, {}, second) : codeStep(execution, replay, name, second, third)) as FlowContext["step"],
+    generate: (name, request) => generate(execution, replay, name, request),
+    all: settleAll as FlowContext["all"],
+    sleep: async (time) => {
+      const ms = duration(time, "sleep");
+      return sleep(execution, await replay.visit("sleep"), ms);
+    },
+    waitFor: async <T>(name: string, options: { within?: Parameters<typeof duration>[0] } = {}) => {
+      const within = options.within === undefined ? undefined : duration(options.within, `waitFor "${name}".within`);
+      return (await waitForSignal(execution, await replay.visit(`signal:${name}`), name, within)) as T | undefined;
+    },
+    call: (async (definition: Definition, request: Record<string, unknown>) => {
+      const input = definition.kind === "flow" ? request["input"] : agentInput(request);
+      return callChild(execution, await replay.visit(`call:${definition.name}`), definition, input);
+    }) as FlowContext["call"],
+    progress: (fraction, what) => execution.journal.note(progressFact(fraction, what)),
+  };
+}
+
+type StepBody<T> = (step: FlowStep) => Promise<T> | T;
+
+async function codeStep<T>(execution: Execution, replay: Replay, name: string, options: StepOptions<T>, body: StepBody<T> | undefined): Promise<T> {
+  if (typeof body !== "function") throw new GroundcrewError("INPUT_INVALID", `Step "${name}" has no function to run.`, { run: execution.run.id });
+  const step = replay.name(name);
+  if (replay.isNew(step)) await replay.hold(step);
+  return perform<T>(execution, {
+    step,
+    kind: "code",
+    name,
+    effect: options.effect ?? "once",
+    timeoutMs: options.timeout === undefined ? DEFAULT_TOOL_TIMEOUT_MS : duration(options.timeout, `step "${name}".timeout`),
+    attempts: 1,
+    argsHash: options.args === undefined ? undefined : hashValue(execution.deps.codec.encode(options.args, `arguments of step "${name}"`).json),
+    failure: "STEP_FAILED",
+    run: body,
+    reconcile: options.reconcile as never,
+  });
+}
+
+async function generate(execution: Execution, replay: Replay, name: string, request: GenerateRequest): Promise<{ text: string; usage: unknown }> {
+  const step = await replay.visit(name);
+  return perform(execution, {
+    step,
+    kind: "model",
+    name: typeof request.model === "string" ? request.model : request.model.modelId,
+    effect: "read",
+    timeoutMs: DEFAULT_MODEL_TIMEOUT_MS,
+    attempts: MAX_ATTEMPTS,
+    failure: "MODEL_FAILED",
+    run: async ({ signal, attempt }) => {
+      let failure: { error: unknown } | undefined;
+      const onError = ({ error }: { error: unknown }) => {
+        failure ??= { error };
+      };
+      const messages = request.messages ?? [{ role: "user", content: request.prompt ?? "" } as const];
+      const { model, instructions } = request;
+      const result = streamText({ model, ...(instructions !== undefined && { instructions }), messages, maxRetries: 0, abortSignal: signal, onError });
+      for await (const chunk of result.toUIMessageStream({ sendStart: false, sendFinish: false })) {
+        if (chunk.type.startsWith("text-")) execution.journal.chunk(step, attempt, chunk as unknown as JsonValue);
+      }
+      signal.throwIfAborted();
+      if (failure) throw coerceError(failure.error);
+      const { raw: _raw, ...usage } = await result.usage;
+      return { text: await result.text, usage };
+    },
+    describe: ({ usage }) => ({ usage: execution.journal.encode(usage, "usage") }),
+  });
+}
+
+/** Lets every promise end before the first failure is thrown: no step goes on behind a flow that has failed. */
+async function settleAll(promises: readonly unknown[]): Promise<unknown[]> {
+  const outcomes = await Promise.allSettled(promises);
+  const failed = outcomes.find((outcome) => outcome.status === "rejected");
+  if (failed) throw failed.reason;
+  return outcomes.map((outcome) => (outcome as PromiseFulfilledResult<unknown>).value);
+}
+
+function agentInput(request: Record<string, unknown>): unknown {
+  return "messages" in request ? { messages: request["messages"] } : { messages: [{ role: "user", content: request["prompt"] }] };
+}
+
+/**
+ * Names the steps of one pass through the body, and watches that the pass meets every recorded outcome before it begins
+ * anything new: a step that was renamed or removed would otherwise run a second time under its new name.
+ */
+class Replay {
+  readonly #execution: Execution;
+  readonly #ordinals = new Map<string, number>();
+  readonly #unmet: Set<string>;
+  #held: (() => void)[] = [];
+
+  constructor(execution: Execution) {
+    this.#execution = execution;
+    const done = [...execution.state.steps.values()].filter((step) => step.status === "succeeded" || step.status === "failed");
+    this.#unmet = new Set(done.map((step) => step.step));
+  }
+
+  /** The key of the next step of this name: the name itself, then `name#2`, `name#3`, … */
+  name(name: string): string {
+    const ordinal = (this.#ordinals.get(name) ?? 0) + 1;
+    this.#ordinals.set(name, ordinal);
+    const step = ordinal === 1 ? name : `${name}#${ordinal}`;
+    if (this.#unmet.size > 0 && this.#unmet.delete(step) && this.#unmet.size === 0) {
+      for (const go of this.#held) go();
+      this.#held = [];
+    }
+    return step;
+  }
+
+  isNew(step: string): boolean {
+    return this.#unmet.size > 0 && !this.#execution.state.steps.has(step);
+  }
+
+  async visit(name: string): Promise<string> {
+    const step = this.name(name);
+    if (this.isNew(step)) await this.hold(step);
+    return step;
+  }
+
+  /** A new step waits until the pass has met all that is recorded. */
+  async hold(step: string): Promise<void> {
+    let cancel = () => {};
+    const isMet = await new Promise<boolean>((resolve) => {
+      this.#held.push(() => resolve(true));
+      cancel = this.#execution.deps.clock.after(REPLAY_HOLD_MS, () => resolve(false));
+    });
+    cancel();
+    if (!isMet) await mismatch(this.#execution, `it begins "${step}" and has not come by ${this.#list()}`);
+  }
+
+  /** The body has ended: it must have met everything. */
+  async finish(): Promise<void> {
+    if (this.#unmet.size > 0) await mismatch(this.#execution, `it ends without having come by ${this.#list()}`);
+  }
+
+  #list(): string {
+    const names = [...this.#unmet];
+    const shown = names.slice(0, 3).map((name) => `"${name}"`);
+    return names.length > 3 ? `${shown.join(", ")} and ${names.length - 3} more` : shown.join(", ");
+  }
+}

@@ -1,0 +1,73 @@
+/** A run that continues from another's past. The past is copied, not shared: neither can change the other. */
+import { GroundcrewError } from "../errors.ts";
+import { type Blob, blobHash, type JsonValue } from "../persistence/codec.ts";
+import type { Event } from "../persistence/event.ts";
+import { fold } from "../persistence/fold.ts";
+import { newRunId } from "../persistence/id.ts";
+import type { RunRow } from "../persistence/store.ts";
+import type { HandleDeps } from "./handle.ts";
+
+/** Events about one stay of the old run, not about its work. */
+const STAY: ReadonlySet<Event["type"]> = new Set([
+  "run.claimed",
+  "run.parked",
+  "run.released",
+  "cancel.requested",
+  "retry.requested",
+  "run.succeeded",
+  "run.failed",
+  "run.cancelled",
+  "run.expired",
+]);
+
+/**
+ * Starts a run with everything the old one had recorded before `from` first started.
+ * @param from a step's key; undefined copies all that came to an end.
+ * @throws GroundcrewError `STEP_NOT_FOUND`, `EVENT_UNREADABLE`
+ */
+export async function forkRun({ store, clock }: HandleDeps, old: RunRow, from: string | undefined): Promise<RunRow> {
+  const events = await store.journal(old.id);
+  const now = clock.now();
+  const id = newRunId(now, old.session ?? undefined);
+  const deadline = now + (old.deadline - old.createdAt);
+  const kept = cut(old.id, events, from);
+  const journal = kept.map((event, index): Event => {
+    const seq = index + 1;
+    if (event.type !== "run.created") return { ...event, seq };
+    const { session: _session, turn: _turn, parent: _parent, ...created } = event;
+    return { ...created, seq, at: now, deadline, forked: { run: old.id, step: from ?? "the end" } };
+  });
+  const blobs = await blobsOf(journal, (hash) => store.blob(hash));
+  const { run } = await store.create({ id, agent: old.agent, principal: old.principal, deadline, dueAt: now, events: journal, blobs });
+  return run;
+}
+
+/** Where a run that ended badly broke: the last step that failed for good or never came to an outcome. */
+export function retryPoint(events: readonly Event[]): string | undefined {
+  const steps = [...fold(events).steps.values()];
+  return steps.findLast((step) => step.status === "failed" && step.kind !== "tool")?.step;
+}
+
+function cut(run: string, events: readonly Event[], from: string | undefined): Event[] {
+  const work = events.filter((event) => !STAY.has(event.type));
+  if (from === undefined) return work;
+  const at = work.findIndex((event) => event.type === "step.started" && event.step === from);
+  if (at === -1) {
+    const steps = work.flatMap((event) => (event.type === "step.started" ? event.step : []));
+    throw new GroundcrewError("STEP_NOT_FOUND", `Run ${run} has no step "${from}".`, {
+      run,
+      value: from,
+      fix: `Its steps: ${[...new Set(steps)].slice(0, 20).join(", ") || "none"}.`,
+    });
+  }
+  return work.slice(0, at);
+}
+
+async function blobsOf(events: readonly Event[], load: (hash: string) => Promise<string | null>): Promise<Blob[]> {
+  const hashes = new Set(events.flatMap((event) => Object.values(event).flatMap((value) => blobHash(value as JsonValue) ?? [])));
+  return Promise.all([...hashes].map(async (hash) => ({ hash, data: (await load(hash)) ?? missing(hash) })));
+}
+
+function missing(hash: string): never {
+  throw new GroundcrewError("EVENT_UNREADABLE", `The value ${hash} is missing from the store.`, { value: hash });
+}

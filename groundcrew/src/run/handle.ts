@@ -1,0 +1,166 @@
+/** A run as any process sees it: everything here goes through the store, nothing needs the worker that has the run. */
+import type { Clock } from "../clock.ts";
+import { fromErrorRecord, GroundcrewError } from "../errors.ts";
+import { blobHash, type Codec, type JsonValue } from "../persistence/codec.ts";
+import type { Event, Resolution } from "../persistence/event.ts";
+import { fold } from "../persistence/fold.ts";
+import { isTerminal, type RunRow, type Signal, type Store } from "../persistence/store.ts";
+import { type FeedItem, follow, isEnd, parseCursor } from "../stream/feed.ts";
+import { forkRun, retryPoint } from "./fork.ts";
+import { type RunView, viewOf } from "./view.ts";
+
+export interface HandleDeps {
+  store: Store;
+  codec: Codec;
+  clock: Clock;
+  /** Tells the worker of this process, if there is one, that something changed. */
+  poke: () => void;
+}
+
+/** A run, from any process. */
+export class Run<OUTPUT = unknown> {
+  readonly id: string;
+  readonly #deps: HandleDeps;
+
+  constructor(deps: HandleDeps, id: string) {
+    this.#deps = deps;
+    this.id = id;
+  }
+
+  async view(): Promise<RunView> {
+    const row = await this.#row();
+    let state = fold([]);
+    try {
+      state = fold(await this.#deps.store.journal(this.id));
+    } catch (error) {
+      if (row.reason !== "attention") throw error; // a run set aside because its journal cannot be read can still be looked at
+    }
+    return viewOf(row, state, await this.#decode(state.output), this.#deps.clock.now());
+  }
+
+  /** Everything so far, then live, up to the run's end. @throws GroundcrewError `RUN_NOT_FOUND`, `CURSOR_INVALID` */
+  events(options: { after?: string | undefined; signal?: AbortSignal | undefined } = {}): AsyncIterable<FeedItem> {
+    const { store, codec } = this.#deps;
+    return decoded(follow(store, this.id, parseCursor(options.after), options.signal), store, codec);
+  }
+
+  /** Waits for the end. @throws GroundcrewError the run's own error; `RUN_CANCELLED`, `RUN_EXPIRED`; the signal's reason */
+  async result(options: { signal?: AbortSignal | undefined } = {}): Promise<OUTPUT> {
+    const { head } = fold(await this.#deps.store.journal(this.id));
+    const start = { seq: Math.max(0, head - 1), chunk: 0 }; // the end is the last event, or still to come
+    for await (const item of follow(this.#deps.store, this.id, start, options.signal)) {
+      if (item.type === "run.succeeded") return (await this.#decode(item.output)) as OUTPUT;
+      if (item.type === "run.failed") throw fromErrorRecord(item.error, this.id);
+      if (item.type === "run.cancelled") throw new GroundcrewError("RUN_CANCELLED", `Run ${this.id} was cancelled: ${item.why}.`, { run: this.id });
+      if (item.type === "run.expired") throw new GroundcrewError("RUN_EXPIRED", `Run ${this.id} passed its deadline.`, { run: this.id });
+    }
+    throw options.signal?.reason ?? new GroundcrewError("CLOSED", "The store was closed while the run went on.", { run: this.id });
+  }
+
+  /** Every recorded event, values decoded. @throws GroundcrewError `RUN_NOT_FOUND`, `EVENT_UNREADABLE` */
+  async journal(): Promise<Event[]> {
+    const events = await this.#deps.store.journal(this.id);
+    return Promise.all(events.map((event) => decodeFields(event, this.#deps.store, this.#deps.codec)));
+  }
+
+  /** @throws GroundcrewError `RUN_NOT_FOUND`, `RUN_FINISHED` */
+  async cancel(why = "cancelled by request", by?: string): Promise<void> {
+    await this.#send({ id: unique("cancel"), kind: "cancel", name: "cancel", value: why, from: by });
+  }
+
+  /** @param options.id the same id twice is one signal. @throws GroundcrewError `RUN_NOT_FOUND`, `RUN_FINISHED`, `INBOX_FULL` */
+  async signal(name: string, value?: unknown, options: { id?: string | undefined; by?: string | undefined } = {}): Promise<void> {
+    const { json, blob } = this.#deps.codec.encode(value, `signal "${name}"`);
+    if (blob) throw new GroundcrewError("LIMIT_EXCEEDED", `The value of signal "${name}" is too large.`, { fix: "Send an address instead of the data.", run: this.id });
+    await this.#send({ id: options.id ?? unique("signal"), kind: "signal", name, ...(json !== undefined && { value: json }), from: options.by });
+  }
+
+  /** Answers for a step whose outcome is unknown. @throws GroundcrewError `STEP_NOT_FOUND`, `STEP_NOT_UNKNOWN`, `RUN_FINISHED` */
+  async resolve(step: string, answer: { resolution: Resolution; result?: unknown; by?: string | undefined }): Promise<void> {
+    const state = fold(await this.#deps.store.journal(this.id));
+    const found = state.steps.get(step);
+    if (!found) {
+      const known = [...state.steps.values()].filter(({ status }) => status === "unknown").map((other) => other.step);
+      throw new GroundcrewError("STEP_NOT_FOUND", `Run ${this.id} has no step "${step}".`, {
+        run: this.id,
+        value: step,
+        fix: `Steps in doubt: ${known.join(", ") || "none"}.`,
+      });
+    }
+    if (found.status !== "unknown") {
+      throw new GroundcrewError("STEP_NOT_UNKNOWN", `Step "${step}" of run ${this.id} is ${found.status}, not in doubt.`, { run: this.id, value: step });
+    }
+    const { json } = this.#deps.codec.encode(answer.result, `result of "${step}"`);
+    const value: JsonValue = { resolution: answer.resolution, ...(json !== undefined && { result: json }) };
+    await this.#send({ id: `resolve:${step}:${found.attempt}`, kind: "resolve", name: step, value, from: answer.by });
+  }
+
+  /**
+   * A parked run goes on now; a run that failed, expired or was cancelled continues as a new run from where it broke.
+   * @returns the run that goes on. @throws GroundcrewError `RUN_ACTIVE`, `RUN_FINISHED` for one that succeeded
+   */
+  async retry(by?: string): Promise<Run<OUTPUT>> {
+    const row = await this.#row();
+    if (row.status === "succeeded") throw new GroundcrewError("RUN_FINISHED", `Run ${this.id} has succeeded; there is nothing to retry.`, { run: this.id });
+    if (row.status === "running") throw new GroundcrewError("RUN_ACTIVE", `Run ${this.id} is running.`, { run: this.id });
+    if (isTerminal(row.status)) return this.#fork(retryPoint(await this.#deps.store.journal(this.id)));
+    await this.#send({ id: unique("retry"), kind: "retry", name: "retry", from: by });
+    return this;
+  }
+
+  /** A new run that shares everything before `from` (a step's key) and goes on by itself. @throws GroundcrewError `STEP_NOT_FOUND` */
+  async fork(options: { from: string }): Promise<Run<OUTPUT>> {
+    return this.#fork(options.from);
+  }
+
+  async #fork(from: string | undefined): Promise<Run<OUTPUT>> {
+    const run = await forkRun(this.#deps, await this.#row(), from);
+    this.#deps.poke();
+    return new Run(this.#deps, run.id);
+  }
+
+  async #send(signal: Omit<Signal, "at" | "run" | "from"> & { from: string | undefined }): Promise<void> {
+    const { from, ...rest } = signal;
+    await this.#deps.store.signal({ ...rest, run: this.id, ...(from !== undefined && { from }) });
+    this.#deps.poke();
+  }
+
+  async #row(): Promise<RunRow> {
+    const row = await this.#deps.store.run(this.id);
+    if (!row) throw new GroundcrewError("RUN_NOT_FOUND", `There is no run ${this.id}.`, { value: this.id });
+    return row;
+  }
+
+  async #decode(json: JsonValue | undefined): Promise<unknown> {
+    return decodeValue(json, this.#deps.store, this.#deps.codec);
+  }
+}
+
+function unique(kind: string): string {
+  return `${kind}:${crypto.randomUUID()}`;
+}
+
+async function decodeValue(json: JsonValue | undefined, store: Store, codec: Codec): Promise<unknown> {
+  const hash = blobHash(json);
+  const blob = hash === undefined ? null : await store.blob(hash);
+  return codec.decode(json, () => blob ?? undefined);
+}
+
+/** Fields of events that hold a user's value. */
+const VALUES = ["input", "value", "output", "state", "message", "shown"] as const;
+
+async function decodeFields<T extends object>(item: T, store: Store, codec: Codec): Promise<T> {
+  const decoded: Record<string, unknown> = {};
+  for (const field of VALUES) {
+    const json = Reflect.get(item, field) as JsonValue | undefined;
+    if (typeof json === "object" && json !== null) decoded[field] = await decodeValue(json, store, codec);
+  }
+  return { ...item, ...decoded };
+}
+
+async function* decoded(items: AsyncIterable<FeedItem>, store: Store, codec: Codec): AsyncGenerator<FeedItem> {
+  for await (const item of items) {
+    yield item.type === "chunk" ? item : await decodeFields(item, store, codec);
+    if (isEnd(item)) return;
+  }
+}

@@ -1,0 +1,133 @@
+/**
+ * The one loop. It looks at the state of the run, does the next thing, and looks again: open tool calls are run, an answer
+ * without calls ends the run, anything else asks the model. A resumed run enters at the top like a new one.
+ */
+import type { StopCondition, Tool, ToolSet } from "ai";
+import type { Agent, CheckedPolicy } from "../agent.ts";
+import { coerceError, GroundcrewError, isError } from "../errors.ts";
+import { DEFAULT_MODEL_TIMEOUT_MS, DEFAULT_TOOL_TIMEOUT_MS, MAX_ATTEMPTS, MAX_PARALLEL_TOOLS } from "../limits.ts";
+import { callModel, type ModelStep, type ToolCall } from "../model/model.ts";
+import type { JsonValue } from "../persistence/codec.ts";
+import { executeTool, toModelOutput } from "../tool/tool.ts";
+import type { Execution } from "./execution.ts";
+import { historyOf } from "./history.ts";
+import { perform } from "./step.ts";
+import { modelStepKey, type Transcript, toolStepKey, transcriptOf, withUniqueCallIds } from "./transcript.ts";
+
+/** @returns the run's output. @throws GroundcrewError when the run has failed; never returns when it has to stop or wait */
+export async function runAgent(execution: Execution, agent: Agent): Promise<unknown> {
+  const history = await historyOf(execution, agent);
+  for (;;) {
+    const transcript = await transcriptOf(execution.state, (json) => execution.journal.decode(json));
+    transcript.messages.unshift(...history);
+    const last = transcript.steps.at(-1);
+    if (transcript.openCalls.length > 0) await runTools(execution, agent, transcript);
+    else if (last && !transcript.isUnseen && (last.toolCalls.length === 0 || (await isStopped(agent, transcript.steps)))) return outputOf(agent, last);
+    else await askModel(execution, agent, transcript);
+  }
+}
+
+function outputOf(agent: Agent, last: ModelStep): unknown {
+  return agent.settings.output ? last.output : last.text;
+}
+
+async function isStopped(agent: Agent, steps: ModelStep[]): Promise<boolean> {
+  const conditions = [agent.settings.stopWhen ?? []].flat() as StopCondition<ToolSet>[];
+  const answers = await Promise.all(conditions.map((condition) => condition({ steps: steps as never })));
+  return answers.some(Boolean);
+}
+
+async function askModel(execution: Execution, agent: Agent, { messages, steps }: Transcript): Promise<void> {
+  if (steps.length >= agent.steps) {
+    throw new GroundcrewError("STEP_CAP_REACHED", `Agent "${agent.name}" has used its ${agent.steps} model steps without an answer.`, {
+      run: execution.run.id,
+      fix: "If the task needs more, raise `steps`; if the agent goes in circles, look at its tools and instructions.",
+    });
+  }
+  const step = modelStepKey(steps.length + 1);
+  const isTaken = (toolCallId: string) => execution.state.steps.has(toolStepKey(toolCallId));
+  await perform<ModelStep>(execution, {
+    step,
+    kind: "model",
+    name: modelName(agent),
+    effect: "read",
+    timeoutMs: DEFAULT_MODEL_TIMEOUT_MS,
+    attempts: MAX_ATTEMPTS,
+    failure: "MODEL_FAILED",
+    run: async ({ signal, attempt }) => {
+      const onChunk = (chunk: unknown) => execution.journal.chunk(step, attempt, chunk as JsonValue);
+      return withUniqueCallIds(await callModel({ agent, messages, steps, signal, onChunk }), isTaken);
+    },
+    describe: ({ usage }) => ({ usage: execution.journal.encode(usage, "usage") }),
+  });
+}
+
+function modelName(agent: Agent): string {
+  const { model } = agent.settings;
+  return typeof model === "string" ? model : model.modelId;
+}
+
+/** Runs the open calls side by side. One that fails is an answer for the model; one in doubt makes the run wait once the others are done. */
+async function runTools(execution: Execution, agent: Agent, { messages, openCalls }: Transcript): Promise<void> {
+  const queue = [...openCalls];
+  const lane = async () => {
+    for (let call = queue.shift(); call; call = queue.shift()) await runTool(execution, agent, call, messages);
+  };
+  await Promise.all(Array.from({ length: Math.min(MAX_PARALLEL_TOOLS, openCalls.length) }, lane));
+}
+
+/** What a tool gets when its author says nothing about it. */
+const UNDECLARED: CheckedPolicy = { effect: "once", timeoutMs: DEFAULT_TOOL_TIMEOUT_MS, key: undefined, reconcile: undefined };
+
+async function runTool(execution: Execution, agent: Agent, call: ToolCall, messages: Transcript["messages"]): Promise<void> {
+  const tool = Object.hasOwn(agent.tools, call.toolName) ? agent.tools[call.toolName] : undefined;
+  const policy = agent.policy.get(call.toolName) ?? UNDECLARED;
+  const step = toolStepKey(call.toolCallId);
+  const { journal } = execution;
+  try {
+    await perform<unknown>(execution, {
+      step,
+      kind: "tool",
+      name: call.toolName,
+      effect: call.invalid === undefined && tool ? policy.effect : "read",
+      timeoutMs: policy.timeoutMs,
+      attempts: 1, // a failure is told to the model, which decides whether to try again
+      ...(policy.key && tool && call.invalid === undefined && { key: `${agent.name}/${call.toolName}/${keyOf(policy.key, call)}` }),
+      input: journal.encode(call.input, `input of tool "${call.toolName}"`),
+      failure: "TOOL_FAILED",
+      run: ({ signal, attempt }) => {
+        if (call.invalid !== undefined) throw new GroundcrewError("TOOL_FAILED", call.invalid);
+        if (!tool?.execute) throw new GroundcrewError("TOOL_FAILED", `There is no tool "${call.toolName}" any more.`);
+        const onPreliminary = (output: unknown) => journal.chunk(step, attempt, preliminary(execution, call, output));
+        // The tool gets its own copy: what it does to its input must not reach the transcript.
+        return executeTool(tool, structuredClone(call.input), {
+          toolCallId: call.toolCallId,
+          messages,
+          signal,
+          context: (agent.settings.toolsContext as Record<string, unknown> | undefined)?.[call.toolName],
+          onPreliminary,
+        });
+      },
+      describe: async (output) => (tool?.toModelOutput ? { shown: await shownTo(execution, tool, call, output) } : {}),
+      reconcile: policy.reconcile && ((context) => policy.reconcile?.(structuredClone(call.input), context) ?? "unknown"),
+    });
+  } catch (thrown) {
+    const error = coerceError(thrown);
+    if (execution.state.steps.get(step)?.status !== "failed" || isError(error, "SUPERSEDED")) throw error;
+    // Recorded as failed: the model is told.
+  }
+}
+
+/** What the tool itself wants the model to read; without such a wish the result is read off the recorded value. */
+async function shownTo(execution: Execution, tool: Tool, call: ToolCall, output: unknown): Promise<JsonValue | undefined> {
+  return execution.journal.encode(await toModelOutput(tool, call.toolCallId, call.input, output), `model output of tool "${call.toolName}"`);
+}
+
+function keyOf(key: (input: unknown) => string, call: ToolCall): string {
+  return String(key(structuredClone(call.input)));
+}
+
+function preliminary(execution: Execution, call: ToolCall, output: unknown): JsonValue {
+  const json = execution.journal.encode(output, `preliminary result of tool "${call.toolName}"`);
+  return { type: "tool-output-available", toolCallId: call.toolCallId, preliminary: true, ...(json !== undefined && { output: json }) };
+}

@@ -1,0 +1,99 @@
+/** From what a caller asks to the first event of a run. */
+import { type ModelMessage, modelMessageSchema } from "ai";
+import { type Agent, checkName, type Definition } from "../agent.ts";
+import { type Clock, type Duration, duration } from "../clock.ts";
+import { GroundcrewError } from "../errors.ts";
+import { MAX_NAME_CHARS } from "../limits.ts";
+import { type Codec, hashValue, type JsonValue } from "../persistence/codec.ts";
+import type { RunCreated } from "../persistence/event.ts";
+import { newRunId } from "../persistence/id.ts";
+import type { BusyPolicy, NewRun } from "../persistence/store.ts";
+import { localPrincipal, type Principal } from "../principal.ts";
+
+export interface StartOptions {
+  /** Idempotency key: the same key with the same request is the same run; with another request it is `START_CONFLICT`. */
+  key?: string | undefined;
+  /** On whose behalf. Default: the local user. */
+  principal?: Partial<Principal> | undefined;
+  /** Conversation this run is the next turn of; created at first use. */
+  session?: string | undefined;
+  /** What to do when the session's turn before is still open. Default `queue`. */
+  whenBusy?: BusyPolicy | undefined;
+  /** Not before this long from now. */
+  after?: Duration | undefined;
+  /** The run's whole life. Default: the agent's. */
+  deadline?: Duration | undefined;
+}
+
+export type AgentRequest = StartOptions & ({ prompt: string } | { messages: ModelMessage[] });
+export type FlowRequest<INPUT> = StartOptions & { input: INPUT };
+export type StartRequest = StartOptions & { prompt?: string; messages?: ModelMessage[]; input?: unknown };
+
+const BUSY: readonly BusyPolicy[] = ["queue", "reject", "interrupt", "steer"];
+
+/** @throws GroundcrewError `INPUT_INVALID`, `VALUE_UNSERIALIZABLE`, `LIMIT_EXCEEDED`, `DURATION_INVALID` */
+export function newRunOf(definition: Definition, request: StartRequest, codec: Codec, clock: Clock): NewRun {
+  checkOptions(definition, request);
+  const input = definition.kind === "agent" ? { messages: messagesOf(definition, request) } : request.input;
+  const { json, blob } = codec.encode(input, "input");
+  const now = clock.now();
+  const deadline = now + (request.deadline === undefined ? definition.deadlineMs : duration(request.deadline, "deadline"));
+  const principal: Principal = { ...localPrincipal, ...request.principal };
+  const id = newRunId(now, request.session);
+  const created: RunCreated = {
+    type: "run.created",
+    agent: definition.name,
+    principal,
+    deadline,
+    ...(json !== undefined && { input: json }),
+    ...(request.session !== undefined && { session: request.session }),
+  };
+  return {
+    id,
+    agent: definition.name,
+    principal,
+    deadline,
+    dueAt: now + (request.after === undefined ? 0 : duration(request.after, "after")),
+    ...(request.key !== undefined && { start: { key: request.key, hash: hashValue({ input: json ?? null, session: request.session ?? null }) } }),
+    ...(request.session !== undefined && { session: { id: request.session, busy: request.whenBusy ?? "queue", message: lastMessage(request, codec) } }),
+    events: [{ ...created, seq: 1, at: now }],
+    blobs: blob ? [blob] : [],
+  };
+}
+
+function checkOptions(definition: Definition, request: StartRequest): void {
+  if (typeof request !== "object" || request === null) throw invalid("the request", "an object", request);
+  if (request.session !== undefined) {
+    checkName("INPUT_INVALID", "session", request.session);
+    if (definition.kind === "flow") throw invalid("session", "left out: a flow has no conversation", request.session);
+  }
+  if (request.key !== undefined && (typeof request.key !== "string" || request.key === "" || request.key.length > MAX_NAME_CHARS)) {
+    throw invalid("key", `a text of 1 to ${MAX_NAME_CHARS} characters`, request.key);
+  }
+  if (request.whenBusy !== undefined && !BUSY.includes(request.whenBusy)) throw invalid("whenBusy", `one of ${BUSY.join(", ")}`, request.whenBusy);
+}
+
+function messagesOf(agent: Agent, request: StartRequest): ModelMessage[] {
+  if (request.input !== undefined) throw invalid("input", `left out: "${agent.name}" is an agent and takes \`prompt\` or \`messages\``, request.input);
+  if (request.messages === undefined) {
+    if (typeof request.prompt !== "string" || request.prompt === "") throw invalid("prompt", "a text that is not empty", request.prompt);
+    return [{ role: "user", content: request.prompt }];
+  }
+  if (request.prompt !== undefined) throw invalid("prompt", "left out when `messages` is given", request.prompt);
+  const checked = modelMessageSchema.array().min(1).safeParse(request.messages);
+  if (!checked.success) {
+    const [issue] = checked.error.issues;
+    throw invalid(["messages", ...(issue?.path ?? [])].join("."), `an AI SDK model message (${issue?.message ?? "it is not"})`, request.messages);
+  }
+  return request.messages;
+}
+
+/** What a running turn is told when it takes the message instead of a new turn. */
+function lastMessage({ prompt, messages }: StartRequest, codec: Codec): JsonValue {
+  const { json, blob } = codec.encode(messages?.at(-1) ?? { role: "user", content: prompt ?? "" }, "message");
+  return (blob ? (JSON.parse(blob.data) as JsonValue) : json) ?? null;
+}
+
+function invalid(field: string, expected: string, value: unknown): GroundcrewError {
+  return new GroundcrewError("INPUT_INVALID", `Expected \`${field}\` to be ${expected}.`, { value });
+}

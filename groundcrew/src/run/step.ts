@@ -1,0 +1,240 @@
+/**
+ * One step: an effect in two halves. What began is in the journal before the effect may start (for effects that must not
+ * repeat), what came of it is there before anybody acts on it. Everything G2 and G3 promise is decided here.
+ */
+import type { Effect, Reconciled } from "../agent.ts";
+import { type Call, withCall } from "../call.ts";
+import { coerceError, type ErrorCode, fromErrorRecord, GroundcrewError, isError, toErrorRecord } from "../errors.ts";
+import { backoff, isRetryable } from "../fault/retry.ts";
+import { CANCEL_GRACE_MS, RECONCILE_TIMEOUT_MS } from "../limits.ts";
+import type { JsonValue } from "../persistence/codec.ts";
+import type { Fact, StepKind } from "../persistence/event.ts";
+import type { StepState } from "../persistence/fold.ts";
+import type { Execution } from "./execution.ts";
+import { gated } from "./gates.ts";
+
+export interface StepSpec<T> {
+  /** Its key in the journal: a resumed run finds it by this. */
+  step: string;
+  kind: StepKind;
+  name: string;
+  effect: Effect;
+  timeoutMs: number;
+  /** Tries before the step has failed; tries that a takeover cut short do not count. */
+  attempts: number;
+  /** Idempotency key. Default: one of the run and the step. */
+  key?: string;
+  /** For people, in the timeline. */
+  input?: JsonValue | undefined;
+  /** What the step depends on; a resumed run that comes with another is refused. */
+  argsHash?: string | undefined;
+  /** What a failure counts as when it is none of ours. */
+  failure: ErrorCode;
+  /** The effect. */
+  run: (call: Call) => Promise<T> | T;
+  /** What the journal keeps beside the value. */
+  describe?: (value: T) => Promise<{ shown?: JsonValue | undefined; usage?: JsonValue | undefined }> | { shown?: JsonValue | undefined; usage?: JsonValue | undefined };
+  reconcile?: ((call: { key: string; signal: AbortSignal }) => Promise<Reconciled<unknown>> | Reconciled<unknown>) | undefined;
+}
+
+/**
+ * Brings the step to its outcome and returns its value: the recorded one when it has one, otherwise by running it.
+ * @throws GroundcrewError with the recorded failure; never returns when the run has to stop or wait instead.
+ */
+export async function perform<T>(execution: Execution, spec: StepSpec<T>): Promise<T> {
+  for (;;) {
+    const before = execution.state.steps.get(spec.step);
+    if (before) await refuseMismatch(execution, spec, before);
+    if (before?.status === "succeeded") return (await execution.journal.decode(before.value)) as T;
+    if (before?.status === "failed" && before.error) throw fromErrorRecord(before.error, execution.run.id);
+    if (before?.status === "unknown") {
+      await settleUnknown(execution, spec, before);
+      continue;
+    }
+    if (before?.retryAt !== undefined) await waitForRetry(execution, before);
+    const done = await attempt(execution, spec, before);
+    if (done) return done.value;
+  }
+}
+
+/** One try. Returns nothing when the step is not over: it will be tried again, or its outcome has to be found out. */
+async function attempt<T>(execution: Execution, spec: StepSpec<T>, before: StepState | undefined): Promise<{ value: T } | undefined> {
+  const { journal } = execution;
+  await execution.enter();
+  try {
+    const number = (before?.attempt ?? 0) + 1;
+    const key = before?.key ?? spec.key ?? defaultKey(execution, spec.step);
+    const began = started(spec, number);
+    if (spec.effect === "once" || spec.effect === "keyed") await journal.commit(began);
+    else journal.note(began);
+    const changes: StateChange = {};
+    let value: T;
+    try {
+      value = await run(execution, spec, number, key, changes);
+    } catch (thrown) {
+      await settleFailure(execution, spec, number, thrown);
+      return undefined;
+    }
+    await settleSuccess(execution, spec, number, value, changes);
+    return { value };
+  } finally {
+    execution.leave();
+  }
+}
+
+interface StateChange {
+  state?: Record<string, unknown>;
+}
+
+/** Runs the effect behind the gates. Stops waiting for it when the run has to stop; an effect that may have happened gets a moment to say so. */
+async function run<T>(execution: Execution, spec: StepSpec<T>, attempt: number, key: string, changes: StateChange): Promise<T> {
+  const effect = gated({ name: spec.name, timeoutMs: spec.timeoutMs, clock: execution.deps.clock, signal: execution.signal }, (signal) => {
+    const call = callOf(execution, spec, attempt, key, signal, changes);
+    return withCall(call, async () => spec.run(call));
+  });
+  if (spec.effect === "read") return effect.now;
+  return effect.withGrace(CANCEL_GRACE_MS);
+}
+
+function callOf<T>(execution: Execution, spec: StepSpec<T>, attempt: number, key: string, signal: AbortSignal, changes: StateChange): Call {
+  const { run, state, journal } = execution;
+  return {
+    run: run.id,
+    agent: run.agent,
+    session: run.session ?? undefined,
+    principal: run.principal,
+    step: spec.step,
+    attempt,
+    key,
+    signal,
+    progress: (fraction, what) => journal.note(progressFact(fraction, what, spec.step)),
+    state: {
+      get: () => changes.state ?? (state.sessionState as Record<string, unknown> | undefined) ?? {},
+      set: (next) => {
+        changes.state = next;
+      },
+    },
+  };
+}
+
+/** Progress as it is recorded: a fraction out of range is a mistake that must not end a run. */
+export function progressFact(fraction: number, what: string, step?: string): Fact {
+  const inRange = Number.isFinite(fraction) ? Math.min(1, Math.max(0, fraction)) : 0;
+  return { type: "progress", fraction: inRange, what: String(what).slice(0, 500), ...(step !== undefined && { step }) };
+}
+
+/** Derived, so that it need not be recorded: the same for every attempt, and for no other step. */
+function defaultKey({ run }: Execution, step: string): string {
+  return `${run.id}/${step}`;
+}
+
+function started<T>(spec: StepSpec<T>, attempt: number): Fact {
+  const fact: Fact = { type: "step.started", step: spec.step, kind: spec.kind, name: spec.name, attempt, effect: spec.effect };
+  if (spec.key !== undefined) fact.key = spec.key;
+  if (spec.argsHash !== undefined) fact.argsHash = spec.argsHash;
+  if (spec.input !== undefined) fact.input = spec.input;
+  return fact;
+}
+
+async function settleSuccess<T>(execution: Execution, spec: StepSpec<T>, attempt: number, value: T, changes: StateChange): Promise<void> {
+  const { journal } = execution;
+  const facts: Fact[] = [];
+  try {
+    const json = journal.encode(value, `step "${spec.name}"`);
+    const extra = spec.describe ? await spec.describe(value) : undefined;
+    const fact: Fact = { type: "step.succeeded", step: spec.step, attempt };
+    if (json !== undefined) fact.value = json;
+    if (extra?.shown !== undefined) fact.shown = extra.shown;
+    if (extra?.usage !== undefined) fact.usage = extra.usage;
+    if (changes.state) facts.push({ type: "session.updated", state: journal.encode(changes.state, "session state") ?? {} });
+    facts.push(fact);
+  } catch (error) {
+    // The effect took place, its value cannot be kept: that is the step's outcome, and it is said.
+    await journal.commit({ type: "step.failed", step: spec.step, attempt, error: toErrorRecord(error, spec.failure), final: true });
+    throw error;
+  }
+  await journal.commit(...facts);
+}
+
+async function settleFailure<T>(execution: Execution, spec: StepSpec<T>, attempt: number, thrown: unknown): Promise<void> {
+  const { journal, deps } = execution;
+  const error = coerceError(thrown);
+  const stopped = execution.signal.aborted;
+  if (stopped && isError(execution.signal.reason, "SUPERSEDED")) throw error; // nothing we write would be taken
+  if (spec.effect === "once" && (isError(error, "STEP_TIMEOUT") || stopped)) {
+    const why = stopped ? "the run was stopped while it was in flight" : error.message;
+    await journal.commit({ type: "step.unknown", step: spec.step, attempt, why });
+    return;
+  }
+  if (stopped) {
+    await journal.commit({ type: "step.abandoned", step: spec.step, attempt, why: "the run was stopped" });
+    return;
+  }
+  const failures = (execution.state.steps.get(spec.step)?.failures ?? 0) + 1;
+  const record = toErrorRecord(error, spec.failure);
+  const mayRepeat = spec.effect !== "once" && failures < spec.attempts && isRetryable(error);
+  if (!mayRepeat) {
+    await journal.commit({ type: "step.failed", step: spec.step, attempt, error: record, final: true });
+    return;
+  }
+  const retryAt = deps.clock.now() + backoff(failures, error, deps.random(), deps.clock.now());
+  await journal.commit({ type: "step.failed", step: spec.step, attempt, error: record, final: false, retryAt });
+}
+
+async function waitForRetry(execution: Execution, step: StepState): Promise<void> {
+  const { clock } = execution.deps;
+  const isDue = () => (execution.state.steps.get(step.step)?.retryAt ?? 0) <= clock.now() || undefined;
+  if (isDue()) return;
+  const detail = `"${step.name}" is tried again after: ${step.error?.message ?? "a failure"}`;
+  await execution.block({ reason: "retry", dueAt: step.retryAt ?? null, detail, take: isDue });
+}
+
+/** Nobody saw the outcome of a `once` step: its `reconcile` hook answers, or the run waits for a person. */
+async function settleUnknown<T>(execution: Execution, spec: StepSpec<T>, step: StepState): Promise<void> {
+  const { journal, state } = execution;
+  const answer = spec.reconcile ? await reconcile(execution, spec, step) : "unknown";
+  if (answer !== "unknown" && state.steps.get(spec.step)?.status === "unknown") {
+    const value = answer.happened ? journal.encode(answer.result, `reconcile of "${spec.name}"`) : undefined;
+    await journal.commit({
+      type: "step.resolved",
+      step: spec.step,
+      resolution: answer.happened ? "happened" : "did_not_happen",
+      by: "reconcile",
+      ...(value !== undefined && { value }),
+    });
+    return;
+  }
+  const isKnown = () => state.steps.get(spec.step)?.status !== "unknown" || undefined;
+  const detail = `nobody saw the outcome of "${spec.name}" (${spec.step}); say whether it happened`;
+  await execution.block({ reason: "unknown_outcome", dueAt: null, detail, take: isKnown });
+}
+
+async function reconcile<T>(execution: Execution, spec: StepSpec<T>, step: StepState): Promise<Reconciled<unknown>> {
+  await execution.enter();
+  try {
+    const settings = { name: `reconcile ${spec.name}`, timeoutMs: RECONCILE_TIMEOUT_MS, clock: execution.deps.clock, signal: execution.signal };
+    const hook = gated(settings, async (signal) => spec.reconcile?.({ key: step.key ?? defaultKey(execution, spec.step), signal }) ?? "unknown");
+    return await hook.now;
+  } catch {
+    return "unknown"; // a hook that cannot tell leaves the question to a person
+  } finally {
+    execution.leave();
+  }
+}
+
+/** The recorded step was another one: going on would give it the wrong value. The run waits for somebody to mend the code. */
+async function refuseMismatch<T>(execution: Execution, spec: StepSpec<T>, before: StepState): Promise<void> {
+  const was = before.kind !== spec.kind ? `a ${before.kind} step` : before.argsHash !== spec.argsHash ? "a step with other arguments" : undefined;
+  if (was === undefined) return;
+  const now = before.kind !== spec.kind ? `a ${spec.kind} step` : "these arguments";
+  await mismatch(execution, `"${spec.step}" was recorded as ${was}, and the code now comes with ${now}`);
+}
+
+/** Parks the run until its code fits its journal again (`retry` looks once more). Never returns in this execution. */
+export async function mismatch(execution: Execution, what: string): Promise<never> {
+  const error = new GroundcrewError("FLOW_MISMATCH", `The code of "${execution.run.agent}" does not fit what run ${execution.run.id} has recorded: ${what}.`, {
+    run: execution.run.id,
+    fix: "Bring the old code back, or give the changed step a new name; then `groundcrew retry` the run.",
+  });
+  return execution.block<never>({ reason: "attention", dueAt: null, detail: error.message, take: () => undefined });
+}

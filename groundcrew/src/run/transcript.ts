@@ -1,0 +1,129 @@
+/**
+ * What an agent's run looks like to its model, read off the run's state, and what is to be done next. Nothing here acts, so
+ * the first execution and every resume decide the same from the same state.
+ */
+import type { ModelMessage, ToolResultPart } from "ai";
+import type { ModelStep, ToolCall } from "../model/model.ts";
+import type { JsonValue } from "../persistence/codec.ts";
+import type { RunState, StepState } from "../persistence/fold.ts";
+import { toModelOutput } from "../tool/tool.ts";
+
+/** How values come out of the journal; some stand in blobs beside it. */
+export type Decode = (json: JsonValue | undefined) => Promise<unknown>;
+
+/** A run's input, as `start` records it. */
+export interface AgentInput {
+  messages: ModelMessage[];
+}
+
+export interface Transcript {
+  /** What the next model call is shown of this run: input, answers, tool results, messages that came meanwhile. */
+  messages: ModelMessage[];
+  /** Finished model steps, oldest first. */
+  steps: ModelStep[];
+  /** Calls of the last model step without an outcome. */
+  openCalls: ToolCall[];
+  /** Whether a message came that no model step has seen. */
+  isUnseen: boolean;
+}
+
+export function modelStepKey(number: number): string {
+  return `model:${number}`;
+}
+
+export function toolStepKey(toolCallId: string): string {
+  return `tool:${toolCallId}`;
+}
+
+export async function transcriptOf(state: RunState, decode: Decode): Promise<Transcript> {
+  const input = (await decode(state.created?.input)) as AgentInput | undefined;
+  const transcript: Transcript = { messages: [...(input?.messages ?? [])], steps: [], openCalls: [], isUnseen: false };
+  const arrived = [...state.messages];
+  for (let number = 1; ; number++) {
+    const step = state.steps.get(modelStepKey(number));
+    while (arrived[0] && (step === undefined || arrived[0].seq < step.seq)) {
+      transcript.messages.push((await decode(arrived.shift()?.message)) as ModelMessage);
+      transcript.isUnseen = true;
+    }
+    if (step?.status !== "succeeded") return transcript;
+    const answer = (await decode(step.value)) as ModelStep;
+    const results = await resultsOf(state, answer.toolCalls, decode);
+    transcript.steps.push(answer);
+    transcript.openCalls = answer.toolCalls.filter((call) => !isClosed(state, call));
+    transcript.isUnseen = false;
+    transcript.messages.push(...answer.messages);
+    if (results.length > 0) transcript.messages.push({ role: "tool", content: results });
+  }
+}
+
+/** The same, of a run that is over: what never came to an end is closed, because models refuse a call without a result. */
+export async function closedTranscript(state: RunState, decode: Decode): Promise<ModelMessage[]> {
+  const { messages, openCalls } = await transcriptOf(state, decode);
+  if (openCalls.length === 0) return messages;
+  const open = openCalls.map((call) => textResult(call, "error-text", "This call was not finished."));
+  const last = messages.at(-1);
+  if (last?.role !== "tool") return [...messages, { role: "tool", content: open }];
+  return [...messages.slice(0, -1), { ...last, content: [...last.content, ...open] }];
+}
+
+function isClosed(state: RunState, call: ToolCall): boolean {
+  const status = state.steps.get(toolStepKey(call.toolCallId))?.status;
+  return status === "succeeded" || status === "failed";
+}
+
+async function resultsOf(state: RunState, calls: ToolCall[], decode: Decode): Promise<ToolResultPart[]> {
+  const results: ToolResultPart[] = [];
+  for (const call of calls) {
+    const step = state.steps.get(toolStepKey(call.toolCallId));
+    if (step && isClosed(state, call)) results.push(await resultOf(call, step, decode));
+  }
+  return results;
+}
+
+async function resultOf(call: ToolCall, step: StepState, decode: Decode): Promise<ToolResultPart> {
+  if (step.status === "failed") return textResult(call, "error-text", step.error?.message ?? "The tool failed.");
+  if (step.resolution === "happened" && step.value === undefined) return textResult(call, "text", HAPPENED);
+  const output =
+    step.shown === undefined
+      ? await toModelOutput(undefined, call.toolCallId, call.input, await decode(step.value))
+      : ((await decode(step.shown)) as ToolResultPart["output"]);
+  return { type: "tool-result", toolCallId: call.toolCallId, toolName: call.toolName, output };
+}
+
+/** For a call that took effect, as a person or a `reconcile` hook found out, and whose result nobody has. */
+const HAPPENED = "The call took effect. Its result was not recorded; do not repeat it.";
+
+function textResult(call: ToolCall, type: "text" | "error-text", value: string): ToolResultPart {
+  return { type: "tool-result", toolCallId: call.toolCallId, toolName: call.toolName, output: { type, value } };
+}
+
+/**
+ * A model may use a call id twice, in one answer or across answers. Ids name steps here, so a repeated one gets a new name, in
+ * the message and in the call alike.
+ */
+export function withUniqueCallIds(step: ModelStep, taken: (toolCallId: string) => boolean): ModelStep {
+  const seen = new Set<string>();
+  const isTaken = (id: string) => seen.has(id) || taken(id);
+  if (!step.toolCalls.some((call) => isTaken(call.toolCallId) || !seen.add(call.toolCallId))) return step;
+  seen.clear();
+  const names = step.toolCalls.map(({ toolCallId }) => {
+    let name = toolCallId;
+    for (let n = 2; isTaken(name); n++) name = `${toolCallId}#${n}`;
+    seen.add(name);
+    return name;
+  });
+  const queue = step.toolCalls.map((call, index) => ({ from: call.toolCallId, to: names[index] ?? call.toolCallId }));
+  const messages = step.messages.map((message) => (message.role === "assistant" ? renameCalls(message, queue) : message));
+  return { ...step, messages, toolCalls: step.toolCalls.map((call, index) => ({ ...call, toolCallId: names[index] ?? call.toolCallId })) };
+}
+
+function renameCalls(message: Extract<ModelMessage, { role: "assistant" }>, queue: { from: string; to: string }[]): ModelMessage {
+  if (typeof message.content === "string") return message;
+  const content = message.content.map((part) => {
+    if (part.type !== "tool-call") return part;
+    const index = queue.findIndex((entry) => entry.from === part.toolCallId);
+    const [entry] = index === -1 ? [] : queue.splice(index, 1);
+    return entry ? { ...part, toolCallId: entry.to } : part;
+  });
+  return { ...message, content };
+}

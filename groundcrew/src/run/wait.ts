@@ -1,0 +1,112 @@
+/**
+ * Waits: steps that only time, a signal or a child run can end. A wait is recorded like any step, so a resumed run waits for
+ * the same moment, and one that is over is over.
+ */
+import type { Definition } from "../agent.ts";
+import { fromErrorRecord, GroundcrewError, toErrorRecord } from "../errors.ts";
+import { MAX_CHILD_DEPTH } from "../limits.ts";
+import type { JsonValue } from "../persistence/codec.ts";
+import type { EventOf } from "../persistence/event.ts";
+import type { ReceivedSignal, StepState } from "../persistence/fold.ts";
+import { newRunId } from "../persistence/id.ts";
+import { childSignal, type Execution } from "./execution.ts";
+
+export async function sleep(execution: Execution, step: string, ms: number): Promise<void> {
+  const { clock } = execution.deps;
+  const wait = begin(execution, step, () => ({ kind: "sleep", name: "sleep", until: clock.now() + ms }));
+  if (wait.status === "succeeded") return;
+  const until = wait.until ?? 0;
+  await execution.block({ reason: "timer", dueAt: until, detail: "asleep", take: () => clock.now() >= until || undefined });
+  await execution.journal.commit({ type: "step.succeeded", step, attempt: 1 });
+}
+
+/** @returns the signal's value, or undefined when `withinMs` has passed. */
+export async function waitForSignal(execution: Execution, step: string, name: string, withinMs: number | undefined): Promise<unknown> {
+  const { deps, journal } = execution;
+  const wait = begin(execution, step, () => ({ kind: "signal", name, ...(withinMs !== undefined && { until: deps.clock.now() + withinMs }) }));
+  if (wait.status !== "succeeded") {
+    const take = () => takeSignal(execution, step, name) ?? (wait.until !== undefined && deps.clock.now() >= wait.until ? giveUp(execution, step) : undefined);
+    await execution.block({ reason: "signal", dueAt: wait.until ?? null, detail: `waiting for the signal "${name}"`, take });
+    await journal.commit();
+  }
+  return journal.decode(execution.state.steps.get(step)?.value);
+}
+
+/** Ends the wait with the oldest signal of the name. At once, so that two waits for one name never take the same signal. */
+function takeSignal(execution: Execution, step: string, name: string): ReceivedSignal | undefined {
+  const signal = execution.state.signals.get(name)?.[0];
+  if (!signal) return undefined;
+  execution.journal.note({ type: "step.succeeded", step, attempt: 1, ...(signal.value !== undefined && { value: signal.value }) });
+  return signal;
+}
+
+function giveUp(execution: Execution, step: string): true {
+  execution.journal.note({ type: "step.succeeded", step, attempt: 1 });
+  return true;
+}
+
+/** Runs `definition` as a child run and waits for its end. @throws GroundcrewError `CHILD_FAILED`, `LIMIT_EXCEEDED` */
+export async function callChild(execution: Execution, step: string, definition: Definition, input: unknown): Promise<unknown> {
+  const { journal, state } = execution;
+  const json = journal.encode(input, `input of "${definition.name}"`);
+  const wait = begin(execution, step, () => ({ kind: "child", name: definition.name, child: newRunId(execution.deps.clock.now()), ...(json !== undefined && { input: json }) }));
+  if (wait.status === "running") {
+    await journal.commit(); // the child's id has to be known before there is a child
+    await startChild(execution, wait, definition, json);
+    const isOver = () => state.signals.get(childSignal(step))?.[0];
+    await execution.block({ reason: "child", dueAt: null, detail: `waiting for the child run ${wait.child}`, take: isOver });
+    await takeResult(execution, wait);
+  }
+  const ended = state.steps.get(step);
+  if (ended?.status === "failed" && ended.error) throw fromErrorRecord(ended.error, execution.run.id);
+  return journal.decode(ended?.value);
+}
+
+async function startChild(execution: Execution, wait: StepState, definition: Definition, input: JsonValue | undefined): Promise<void> {
+  const { run, state, deps } = execution;
+  const depth = (state.created?.parent?.depth ?? 0) + 1;
+  if (depth > MAX_CHILD_DEPTH) {
+    throw new GroundcrewError("LIMIT_EXCEEDED", `Run ${run.id} is the ${depth}th level of child runs.`, { run: run.id, fix: "A run that calls itself needs an end." });
+  }
+  const id = wait.child ?? "";
+  const now = deps.clock.now();
+  const deadline = Math.min(run.deadline, now + definition.deadlineMs);
+  const parent = { run: run.id, step: wait.step };
+  const { blob } = deps.codec.encode(await execution.journal.decode(input), "input");
+  await deps.store.create({
+    id,
+    agent: definition.name,
+    principal: run.principal,
+    deadline,
+    dueAt: now,
+    start: { key: `child:${run.id}/${wait.step}`, hash: id },
+    parent,
+    events: [
+      { type: "run.created", seq: 1, at: now, agent: definition.name, principal: run.principal, deadline, parent: { ...parent, depth }, ...(input !== undefined && { input }) },
+    ],
+    blobs: blob ? [blob] : [],
+  });
+}
+
+async function takeResult(execution: Execution, wait: StepState): Promise<void> {
+  const { journal, deps } = execution;
+  const end = (await deps.store.journal(wait.child ?? "")).at(-1) as EventOf<"run.succeeded" | "run.failed" | "run.cancelled" | "run.expired">;
+  if (end.type === "run.succeeded") {
+    const value = journal.encode(await journal.decode(end.output), `output of "${wait.name}"`);
+    await journal.commit({ type: "step.succeeded", step: wait.step, attempt: 1, ...(value !== undefined && { value }) });
+    return;
+  }
+  const why = end.type === "run.failed" ? `: ${end.error.message}` : ` (${end.type.slice("run.".length)})`;
+  const error = new GroundcrewError("CHILD_FAILED", `The child run ${wait.child} of "${wait.name}" did not succeed${why}.`, { run: execution.run.id });
+  await journal.commit({ type: "step.failed", step: wait.step, attempt: 1, error: toErrorRecord(error, "CHILD_FAILED"), final: true });
+}
+
+type WaitFacts = Pick<StepState, "kind" | "name" | "until" | "child" | "input">;
+
+/** The recorded wait, or a new one. */
+function begin(execution: Execution, step: string, facts: () => WaitFacts): StepState {
+  const before = execution.state.steps.get(step);
+  if (before) return before;
+  execution.journal.note({ type: "step.started", step, attempt: 1, ...facts() });
+  return execution.state.steps.get(step) as StepState;
+}

@@ -1,0 +1,240 @@
+/**
+ * A worker claims due runs, keeps its lease while it works on them, and gives up what it can no longer be sure to hold. It
+ * knows nothing of what a run does.
+ */
+import type { Clock } from "../clock.ts";
+import { GroundcrewError, isError } from "../errors.ts";
+import { CLAIM_BATCH, DRAIN_MS, POLL_MS, REJOIN_WAIT_MS } from "../limits.ts";
+import type { Claim, Store, WorkerIdentity } from "../persistence/store.ts";
+import { drive, setAside, takeUp } from "./drive.ts";
+import type { Execution, ExecutionDeps } from "./execution.ts";
+
+export interface WorkerOptions {
+  concurrency: number;
+  leaseMs: number;
+  /** A fresh identity of this process; asked for again when a lease was lost. */
+  identity: () => WorkerIdentity;
+  /** Told what no run can be told: the store is gone, a run could not be taken up. */
+  onTrouble: (error: unknown) => void;
+}
+
+type Deps = Omit<ExecutionDeps, "worker">;
+
+export class Worker {
+  readonly #deps: Deps;
+  readonly #options: WorkerOptions;
+  readonly #store: Store;
+  readonly #clock: Clock;
+  readonly #agents: readonly string[];
+  /** Runs held here; a run that is being loaded has no execution yet. */
+  readonly #held = new Map<string, Execution | undefined>();
+  #id = "";
+  #state: "new" | "working" | "rejoining" | "draining" | "closed" = "new";
+  #renewedAt = 0;
+  #claiming: Promise<void> | undefined;
+  #claimAgain = false;
+  #unwatch = () => {};
+  #cancelPoll = () => {};
+  #cancelRenewal = () => {};
+  #onEmpty: (() => void)[] = [];
+
+  constructor(deps: Deps, options: WorkerOptions) {
+    this.#deps = deps;
+    this.#options = options;
+    this.#store = deps.store;
+    this.#clock = deps.clock;
+    this.#agents = [...deps.agents.keys()];
+  }
+
+  get id(): string {
+    return this.#id;
+  }
+
+  get size(): number {
+    return this.#held.size;
+  }
+
+  get isDraining(): boolean {
+    return this.#state === "draining" || this.#state === "closed";
+  }
+
+  async start(): Promise<void> {
+    await this.#join();
+    this.#unwatch = this.#store.watch((change) => {
+      if (change.runs === null) this.poke(); // another process wrote: own writes poke where they matter
+    });
+    this.poke();
+  }
+
+  /** Something may be due, or a signal may have come: looks now instead of at the next poll. */
+  poke(): void {
+    if (this.#state !== "working") return;
+    if (this.#claiming) {
+      this.#claimAgain = true;
+      return;
+    }
+    this.#claiming = this.#look()
+      .catch((error) => this.#options.onTrouble(error))
+      .finally(() => {
+        this.#claiming = undefined;
+        if (this.#claimAgain) this.poke();
+        else this.#armPoll();
+      });
+  }
+
+  /** Takes up nothing more, lets steps in flight end, hands back what is left after `graceMs`. */
+  async drain(graceMs = DRAIN_MS): Promise<void> {
+    if (this.#state === "closed" || this.#state === "new") return;
+    this.#state = "draining";
+    this.#cancelPoll();
+    this.#unwatch();
+    await this.#claiming;
+    for (const execution of this.#held.values()) execution?.drain();
+    await this.#emptied(graceMs);
+    this.#state = "closed";
+    this.#cancelRenewal();
+    this.#abandonAll(new GroundcrewError("CLOSED", "The worker has shut down."));
+    await this.#store.leave(this.#id);
+  }
+
+  async #look(): Promise<void> {
+    this.#claimAgain = false;
+    if (this.#held.size > 0) this.#deliver(await this.#store.inbox(this.#id));
+    while (this.#state === "working") {
+      const room = Math.min(CLAIM_BATCH, this.#options.concurrency - this.#held.size);
+      if (room <= 0) return;
+      const claims = await this.#store.claim(this.#id, this.#agents, room);
+      for (const claim of claims) this.#take(claim);
+      if (claims.length < room) return;
+    }
+  }
+
+  #deliver(signals: Claim["signals"]): void {
+    for (const [run, signalsOfRun] of Map.groupBy(signals, (signal) => signal.run)) this.#held.get(run)?.receive(signalsOfRun);
+  }
+
+  #take(claim: Claim): void {
+    const { id } = claim.run;
+    this.#held.set(id, undefined);
+    this.#work(claim)
+      .catch((error) => this.#giveUp(error))
+      .finally(() => {
+        this.#held.delete(id);
+        if (this.#held.size === 0) for (const tell of this.#onEmpty) tell();
+        this.poke(); // there is room, and a run that ended may have made another one due
+      });
+  }
+
+  async #work(claim: Claim): Promise<void> {
+    const deps = { ...this.#deps, worker: this.#id };
+    let execution: Execution;
+    try {
+      execution = await takeUp(deps, claim);
+    } catch (error) {
+      if (!isError(error, "EVENT_UNREADABLE")) throw error;
+      this.#options.onTrouble(error);
+      return setAside(deps, claim, error);
+    }
+    this.#held.set(claim.run.id, execution);
+    if (this.isDraining) execution.drain();
+    await drive(execution);
+    const halt = execution.isHalted ? await execution.halted : undefined;
+    if (halt?.to === "lost" && !isError(halt.error, "SUPERSEDED") && !isError(halt.error, "CLOSED")) throw halt.error;
+  }
+
+  /** The store did not take what a run wrote. Whatever is held may be in the same doubt: hand all of it back and begin anew. */
+  #giveUp(error: unknown): void {
+    this.#options.onTrouble(error);
+    if (isError(error, "SUPERSEDED") || this.#state !== "working") return;
+    this.#rejoin(error);
+  }
+
+  async #join(): Promise<void> {
+    const identity = this.#options.identity();
+    const sentAt = this.#clock.now();
+    await this.#store.join(identity, this.#options.leaseMs);
+    this.#id = identity.id;
+    this.#renewedAt = sentAt;
+    this.#state = "working";
+    this.#armRenewal();
+  }
+
+  #armRenewal(): void {
+    this.#cancelRenewal();
+    this.#cancelRenewal = this.#clock.after(this.#options.leaseMs / 3, () => {
+      this.#renew().catch((error) => this.#options.onTrouble(error));
+    });
+  }
+
+  async #renew(): Promise<void> {
+    const sentAt = this.#clock.now();
+    this.#expireRuns(sentAt);
+    this.#armRenewal();
+    const cancelWatchdog = this.#clock.after(this.#renewedAt + this.#options.leaseMs - sentAt, () => {
+      this.#rejoin(new GroundcrewError("STORE_UNAVAILABLE", `Worker ${this.#id} could not renew its lease in time.`));
+    });
+    try {
+      if (await this.#store.renew(this.#id, this.#options.leaseMs)) this.#renewedAt = sentAt;
+      else this.#rejoin(new GroundcrewError("SUPERSEDED", `Worker ${this.#id} has lost its lease.`));
+    } finally {
+      cancelWatchdog();
+    }
+  }
+
+  #expireRuns(now: number): void {
+    for (const execution of this.#held.values()) if (execution && now >= execution.run.deadline) execution.halt({ to: "expired" });
+  }
+
+  /** Stops every step, gives every run back if that is still possible, and comes back as a new worker. */
+  #rejoin(error: unknown): void {
+    if (this.#state !== "working") return;
+    this.#state = "rejoining";
+    this.#cancelRenewal();
+    this.#abandonAll(error);
+    this.#options.onTrouble(error);
+    void this.#comeBack();
+  }
+
+  async #comeBack(): Promise<void> {
+    while (this.#state === "rejoining") {
+      try {
+        await this.#store.leave(this.#id);
+        await this.#join();
+        return this.poke();
+      } catch (error) {
+        this.#options.onTrouble(error);
+        await new Promise<void>((resolve) => this.#clock.after(REJOIN_WAIT_MS, resolve));
+      }
+    }
+  }
+
+  #abandonAll(error: unknown): void {
+    for (const execution of this.#held.values()) execution?.halt({ to: "lost", error });
+  }
+
+  #armPoll(): void {
+    this.#cancelPoll();
+    if (this.#state !== "working") return;
+    this.#cancelPoll = this.#clock.after(POLL_MS, () => this.poke());
+    void this.#store.nextDue(this.#agents).then(
+      (due) => {
+        const wait = due === null ? POLL_MS : due - this.#clock.now();
+        if (wait >= POLL_MS || this.#state !== "working" || this.#held.size >= this.#options.concurrency) return;
+        this.#cancelPoll();
+        this.#cancelPoll = this.#clock.after(Math.max(1, wait), () => this.poke());
+      },
+      (error) => this.#options.onTrouble(error),
+    );
+  }
+
+  #emptied(withinMs: number): Promise<void> {
+    if (this.#held.size === 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      const cancel = this.#clock.after(withinMs, resolve);
+      this.#onEmpty.push(() => {
+        cancel();
+        resolve();
+      });
+    });
+  }
+}

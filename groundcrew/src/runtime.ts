@@ -1,0 +1,247 @@
+/** The composition root: the only file that knows everyone. */
+import type { Agent, Definition, Flow } from "./agent.ts";
+import { checkName } from "./agent.ts";
+import { type Clock, type Duration, duration, systemClock } from "./clock.ts";
+import { GroundcrewError } from "./errors.ts";
+import { DEFAULT_CONCURRENCY, DEFAULT_LEASE_MS, KEEP_ALIVE_MS } from "./limits.ts";
+import { type ClassCodec, Codec } from "./persistence/codec.ts";
+import { thisWorker } from "./persistence/host.ts";
+import { openSqlite } from "./persistence/sqlite.ts";
+import type { RunFilter, RunRow, SessionFilter, SessionRow, Store, SweepReport } from "./persistence/store.ts";
+import { type AgentRequest, type FlowRequest, newRunOf, type StartRequest } from "./run/start.ts";
+import { Cleaner, type Retention, retentionOf } from "./run/cleaner.ts";
+import { Run } from "./run/handle.ts";
+import { Ticker } from "./run/journal.ts";
+import { type Session, sessionOf } from "./run/session.ts";
+import { Worker } from "./run/worker.ts";
+
+export type { AgentRequest, FlowRequest, StartOptions, StartRequest } from "./run/start.ts";
+export type { Retention } from "./run/cleaner.ts";
+export { Run } from "./run/handle.ts";
+export type { Session } from "./run/session.ts";
+export type { RunView } from "./run/view.ts";
+
+export interface Health {
+  ready: boolean;
+  /** Why not, for operators. */
+  problems: string[];
+  store: string;
+  worker: { id: string; runs: number; concurrency: number; draining: boolean } | null;
+}
+
+export interface CrewOptions {
+  agents: readonly Definition[];
+  /** A path for SQLite, or a store. Default: the environment's `DATABASE_URL`, or `.groundcrew/crew.db`. */
+  store?: string | Store;
+  /** `false` for a process that only starts and reads runs. */
+  worker?: false | { concurrency?: number; lease?: Duration };
+  retention?: Retention;
+  /** Classes whose instances may be recorded. */
+  classes?: readonly ClassCodec[];
+  /** Told what no run can be told: the store is gone, a lease was lost. Default: a line on standard error. */
+  onTrouble?: (error: unknown) => void;
+  /** Where the time comes from; for tests. */
+  clock?: Clock;
+}
+
+/**
+ * Agents, a store, and what keeps them flying.
+ *
+ * ```ts
+ * const crew = groundcrew({ agents: [support] });
+ * const run = await crew.start(support, { prompt: "Where is my order?" });
+ * console.log(await run.result());
+ * await crew.close();
+ * ```
+ * @throws GroundcrewError `CONFIG_INVALID`, `AGENT_DUPLICATE`, `DURATION_INVALID`
+ */
+export function groundcrew(options: CrewOptions): Crew {
+  return new Crew(options);
+}
+
+export class Crew {
+  readonly agents: ReadonlyMap<string, Definition>;
+  readonly #options: CrewOptions;
+  readonly #clock: Clock;
+  readonly #codec: Codec;
+  readonly #retention: ReturnType<typeof retentionOf>;
+  readonly #concurrency: number;
+  readonly #leaseMs: number;
+  readonly #onTrouble: (error: unknown) => void;
+  #store: Promise<Store> | undefined;
+  #worker: Worker | undefined;
+  #working: Promise<void> | undefined;
+  #cleaner: Cleaner | undefined;
+  #keepAlive: NodeJS.Timeout | undefined;
+  #isClosed = false;
+
+  constructor(options: CrewOptions) {
+    this.agents = byName(options.agents);
+    this.#options = options;
+    this.#clock = options.clock ?? systemClock;
+    this.#codec = new Codec(options.classes);
+    this.#retention = retentionOf(options.retention ?? {});
+    const { concurrency, lease } = options.worker || {};
+    this.#concurrency = checkConcurrency(concurrency ?? DEFAULT_CONCURRENCY);
+    this.#leaseMs = lease === undefined ? DEFAULT_LEASE_MS : duration(lease, "worker.lease");
+    this.#onTrouble = options.onTrouble ?? reportTrouble;
+  }
+
+  /** Durable when it returns. @throws GroundcrewError `AGENT_NOT_FOUND`, `INPUT_INVALID`, `START_CONFLICT`, `SESSION_BUSY`, `SESSION_NOT_FOUND`, `VALUE_UNSERIALIZABLE`, `LIMIT_EXCEEDED` */
+  // biome-ignore lint/suspicious/noExplicitAny: any agent, whatever its tools
+  start<OUTPUT>(agent: Agent<any, OUTPUT>, request: AgentRequest): Promise<Run<OUTPUT>>;
+  start<INPUT, OUTPUT>(flow: Flow<INPUT, OUTPUT>, request: FlowRequest<INPUT>): Promise<Run<OUTPUT>>;
+  /** By name, for callers that only have data. */
+  start(name: string, request: StartRequest): Promise<Run>;
+  async start(what: Definition | string, request: StartRequest): Promise<Run> {
+    const name = typeof what === "string" ? what : what.name;
+    const definition = this.#definition(name);
+    const store = await this.#open();
+    if (this.#options.worker !== false) await this.#work();
+    const { run } = await store.create(newRunOf(definition, request, this.#codec, this.#clock));
+    this.#worker?.poke();
+    return this.#handle(store, run.id);
+  }
+
+  /** @throws GroundcrewError `RUN_NOT_FOUND` */
+  async run(id: string): Promise<Run> {
+    const store = await this.#open();
+    if (!(await store.run(id))) throw new GroundcrewError("RUN_NOT_FOUND", `There is no run ${JSON.stringify(id)}.`, { value: id });
+    return this.#handle(store, id);
+  }
+
+  /** Newest first. */
+  async runs(filter: Partial<RunFilter> = {}): Promise<RunRow[]> {
+    return (await this.#open()).runs({ limit: 50, ...filter });
+  }
+
+  /** @throws GroundcrewError `SESSION_NOT_FOUND` */
+  async session(id: string, tenant = "default"): Promise<Session> {
+    return sessionOf(await this.#open(), this.#codec, tenant, id);
+  }
+
+  /** Last active first. */
+  async sessions(filter: Partial<SessionFilter> = {}): Promise<SessionRow[]> {
+    return (await this.#open()).sessions({ limit: 50, ...filter });
+  }
+
+  /** Deletes what has outlived its retention, or only counts it. A running worker does this by itself. */
+  async cleanup(options: { dryRun?: boolean } = {}): Promise<SweepReport> {
+    const cleaner = new Cleaner(await this.#open(), this.#clock, this.#retention, this.#onTrouble);
+    return cleaner.sweep(options.dryRun ?? false);
+  }
+
+  /** Takes up runs in this process until `close()`, and keeps the process alive for it. */
+  async work(): Promise<void> {
+    this.#keepAlive ??= setInterval(() => {}, KEEP_ALIVE_MS);
+    await this.#work();
+  }
+
+  async health(): Promise<Health> {
+    const worker = this.#worker;
+    const problems: string[] = [];
+    let location = "not open";
+    try {
+      const store = await this.#open();
+      location = store.location;
+      await store.runs({ limit: 1 });
+    } catch (error) {
+      problems.push(error instanceof Error ? error.message : String(error));
+    }
+    if (worker?.isDraining) problems.push("The worker is shutting down.");
+    return {
+      ready: problems.length === 0,
+      problems,
+      store: location,
+      worker: worker ? { id: worker.id, runs: worker.size, concurrency: this.#concurrency, draining: worker.isDraining } : null,
+    };
+  }
+
+  /** Stops taking up runs, lets steps in flight end or hands their runs back, closes the store. */
+  async close(): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    clearInterval(this.#keepAlive);
+    this.#cleaner?.stop();
+    const store = await this.#store?.catch(() => undefined);
+    await this.#worker?.drain();
+    if (store && typeof this.#options.store !== "object") await store.close();
+  }
+
+  #definition(name: string): Definition {
+    const definition = this.agents.get(name);
+    if (definition) return definition;
+    throw new GroundcrewError("AGENT_NOT_FOUND", `There is no agent or flow ${JSON.stringify(name)}.`, {
+      value: name,
+      fix: `Known: ${[...this.agents.keys()].join(", ") || "none"}.`,
+    });
+  }
+
+  #open(): Promise<Store> {
+    if (this.#isClosed) return Promise.reject(new GroundcrewError("CLOSED", "The crew was closed."));
+    this.#store ??= openStore(this.#options.store, this.#clock).catch((error) => {
+      this.#store = undefined; // the next call may have more luck
+      throw error;
+    });
+    return this.#store;
+  }
+
+  #work(): Promise<void> {
+    this.#working ??= this.#startWorker().catch((error) => {
+      this.#working = undefined;
+      throw error;
+    });
+    return this.#working;
+  }
+
+  async #startWorker(): Promise<void> {
+    const store = await this.#open();
+    const clock = this.#clock;
+    const deps = { store, codec: this.#codec, clock, ticker: new Ticker(clock), agents: this.agents, random: Math.random };
+    const options = { concurrency: this.#concurrency, leaseMs: this.#leaseMs, identity: () => thisWorker(), onTrouble: this.#onTrouble };
+    this.#worker = new Worker(deps, options);
+    await this.#worker.start();
+    this.#cleaner = new Cleaner(store, clock, this.#retention, this.#onTrouble);
+    this.#cleaner.start();
+  }
+
+  #handle(store: Store, id: string): Run<never> {
+    return new Run({ store, codec: this.#codec, clock: this.#clock, poke: () => this.#worker?.poke() }, id);
+  }
+}
+
+function byName(agents: readonly Definition[]): ReadonlyMap<string, Definition> {
+  if (!Array.isArray(agents)) throw new GroundcrewError("CONFIG_INVALID", "Expected `agents` to be a list of agents and flows.", { value: agents });
+  const names = new Map<string, Definition>();
+  for (const definition of agents) {
+    checkName("CONFIG_INVALID", "agent name", definition?.name);
+    if (names.has(definition.name)) {
+      throw new GroundcrewError("AGENT_DUPLICATE", `Two agents are named "${definition.name}".`, {
+        value: definition.name,
+        fix: "Runs are recorded under their agent's name: give each its own.",
+      });
+    }
+    names.set(definition.name, definition);
+  }
+  return names;
+}
+
+function checkConcurrency(value: number): number {
+  if (Number.isInteger(value) && value >= 1) return value;
+  throw new GroundcrewError("CONFIG_INVALID", `Expected \`worker.concurrency\` to be a whole number from 1, got ${value}.`, { value });
+}
+
+async function openStore(store: CrewOptions["store"], clock: Clock): Promise<Store> {
+  if (typeof store === "object") return store;
+  const location = store ?? process.env["DATABASE_URL"] ?? ".groundcrew/crew.db";
+  if (/^[a-z]+:\/\//i.test(location) && !location.startsWith("file://")) {
+    throw new GroundcrewError("CONFIG_INVALID", `This release keeps its store in a SQLite file, not in ${JSON.stringify(location.split("@").at(-1))}.`, {
+      fix: "Name a file, such as `.groundcrew/crew.db`.",
+    });
+  }
+  return openSqlite(location.replace(/^file:(\/\/)?/, ""), { clock });
+}
+
+function reportTrouble(error: unknown): void {
+  console.error(`groundcrew: ${error instanceof Error ? error.message : String(error)}`);
+}

@@ -1,0 +1,53 @@
+/**
+ * The application: every route, who may use it, and what happens when it fails. It speaks standard `Request` and `Response`,
+ * so it can also be mounted in a server that exists.
+ */
+import { OpenAPIHono } from "@hono/zod-openapi";
+import type { Hono } from "hono";
+import { GroundcrewError } from "../errors.ts";
+import type { Crew } from "../runtime.ts";
+import { type AccessOptions, authenticator, createGuard, isOpen, refuseForeignPages, requirePrincipal, type ServerEnv } from "./access.ts";
+import { agentRoutes } from "./agents.ts";
+import { boundedBody } from "./body.ts";
+import { chatRoutes } from "./chat.ts";
+import { eventRoutes } from "./events.ts";
+import { failureResponse, invalidInput, type Report, reportToConsole } from "./failure.ts";
+import { healthRoutes } from "./health.ts";
+import { runRoutes } from "./runs.ts";
+import { sessionRoutes } from "./sessions.ts";
+
+export interface AppOptions extends AccessOptions {
+  /** Told of each failure that is not the caller's. Default: standard error. */
+  report?: Report;
+  /** Ends all streams when it fires. */
+  closing?: AbortSignal;
+}
+
+/** Everything over HTTP, without a socket. Mounted elsewhere, without keys and hook, it serves loopback host names only. */
+export function createApp(crew: Crew, options: AppOptions = {}): Hono<ServerEnv> {
+  const { report = reportToConsole, closing = new AbortController().signal } = options;
+  const whoIs = authenticator(options);
+  const guard = createGuard(crew, closing);
+  const app = new OpenAPIHono<ServerEnv>({ defaultHook: refuseInvalid });
+
+  app.onError((thrown, c) => failureResponse(c, thrown, report));
+  app.notFound((c) => {
+    throw new GroundcrewError("ROUTE_NOT_FOUND", `There is no ${c.req.method} ${c.req.path}. See /openapi.json.`);
+  });
+  app.use(refuseForeignPages(isOpen(options)));
+  app.route("/", healthRoutes(crew, whoIs));
+  app.use("/v1/*", requirePrincipal(whoIs), boundedBody);
+  app.route("/v1", agentRoutes(crew));
+  app.route("/v1", runRoutes(crew, guard));
+  app.route("/v1", eventRoutes(guard, report));
+  app.route("/v1", sessionRoutes(crew, guard));
+  app.route("/v1/chat", chatRoutes(crew, guard));
+  app.doc31("/openapi.json", { openapi: "3.1.0", info: { title: "Groundcrew", version: "1" } });
+  return app;
+}
+
+type Validated = Parameters<NonNullable<OpenAPIHono["defaultHook"]>>[0];
+
+function refuseInvalid(result: Validated): void {
+  if (!result.success) throw invalidInput(result.target, result.error);
+}

@@ -1,0 +1,91 @@
+/**
+ * | method | path | who | |
+ * |---|---|---|---|
+ * | GET | /runs/{id}/events | owner, operator | the run's feed as server-sent events |
+ *
+ * Each frame has the item's cursor as `id`, its type as `event` and the item as `data`. The server closes after the run's last
+ * item. A browser's `EventSource` then connects once more, from the cursor of that item, and is told 204, which ends it.
+ */
+import type { HttpBindings } from "@hono/node-server";
+import { OpenAPIHono } from "@hono/zod-openapi";
+import type { Context } from "hono";
+import { z } from "zod";
+import { systemClock } from "../clock.ts";
+import { FIRST_ITEM_MS } from "../limits.ts";
+import { isTerminal } from "../persistence/store.ts";
+import type { Principal } from "../principal.ts";
+import type { FeedItem } from "../stream/feed.ts";
+import { type Frame, sseHeaders, sseStream } from "../stream/sse.ts";
+import { eventsHeaders, eventsQuery, type FailureEvent } from "../wire.ts";
+import type { Guard, ServerEnv } from "./access.ts";
+import { itemFor } from "./audience.ts";
+import { endpoint } from "./endpoint.ts";
+import { failureOf, type Report } from "./failure.ts";
+import { toJson } from "./json.ts";
+
+const route = {
+  method: "get",
+  path: "/runs/{id}/events",
+  summary: "Follow a run",
+  params: z.object({ id: z.string() }),
+  query: eventsQuery,
+  headers: eventsHeaders,
+  reply: "text/event-stream",
+  also: { 204: "The run has ended and nothing stands behind the cursor" },
+} as const;
+
+export function eventRoutes(guard: Guard, report: Report): OpenAPIHono<ServerEnv> {
+  const app = new OpenAPIHono<ServerEnv>();
+  endpoint(app, route, async ({ c, params, query, headers, principal }) => {
+    const { run, view } = await guard.run(c, params.id);
+    if (c.req.method === "HEAD") return c.body(null, 200, sseHeaders);
+
+    // The header first: a browser that reconnects sends it beside the address it began with.
+    const after = headers["last-event-id"] ?? query.after;
+    const left = new AbortController();
+    const items = run.events({ ...(after !== undefined && { after }), signal: AbortSignal.any([left.signal, guard.closing]) });
+    const feed = await openFeed(items[Symbol.asyncIterator](), isTerminal(view.status));
+    if (feed === "empty") return c.body(null, 204);
+
+    const frames = framesOf(feed, principal, report);
+    return c.body(sseStream(frames, { onClose: () => left.abort(), cut: () => disconnect(c) }), 200, sseHeaders);
+  });
+  return app;
+}
+
+interface Feed {
+  first: Promise<IteratorResult<FeedItem>>;
+  rest: AsyncIterator<FeedItem>;
+}
+
+/**
+ * Looks at the first item, so that a cursor that is refused is an answer of its own. The feed of a run that goes on may have
+ * nothing to say for hours: its stream begins meanwhile.
+ */
+async function openFeed(rest: AsyncIterator<FeedItem>, hasEnded: boolean): Promise<Feed | "empty"> {
+  const first = rest.next();
+  if (hasEnded) return (await first).done ? "empty" : { first, rest };
+  const patience = Promise.withResolvers<void>();
+  const cancel = systemClock.after(FIRST_ITEM_MS, patience.resolve);
+  await Promise.race([first, patience.promise]).finally(cancel);
+  return { first, rest };
+}
+
+/** A failure on the way is told in the stream: its status is long sent. The reader comes back from its cursor, or gives up. */
+async function* framesOf({ first, rest }: Feed, principal: Principal, report: Report): AsyncGenerator<Frame, undefined> {
+  try {
+    for (let next = await first; !next.done; next = await rest.next()) {
+      const item = itemFor(principal, next.value);
+      yield { id: item.cursor, event: item.type, data: toJson(item) };
+    }
+  } catch (thrown) {
+    yield { event: "failure" satisfies FailureEvent, data: toJson(failureOf(thrown, report).body) };
+  } finally {
+    await rest.return?.();
+  }
+}
+
+/** Under Node the socket is at hand; elsewhere the host of the app has to look after readers that take nothing. */
+function disconnect(c: Context<ServerEnv>): void {
+  (c.env as Partial<HttpBindings> | undefined)?.outgoing?.destroy();
+}

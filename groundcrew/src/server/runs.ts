@@ -1,0 +1,193 @@
+/**
+ * | method | path | who | |
+ * |---|---|---|---|
+ * | POST | /agents/{agent}/runs | anyone known | start a run; durable when answered |
+ * | GET | /runs | own; operators: the tenant's | newest first |
+ * | GET | /runs/{id} | owner, operator | where it is |
+ * | GET | /runs/{id}/result | owner, operator | how it ended; may wait for it |
+ * | GET | /runs/{id}/journal | operator | every recorded fact |
+ * | GET | /runs/{id}/events | owner, operator | follow it (`events.ts`) |
+ * | POST | /runs/{id}/cancel | owner, operator | end it |
+ * | POST | /runs/{id}/signal | owner, operator | a durable message to it |
+ * | POST | /runs/{id}/retry | owner, operator | go on now, or from where it broke |
+ * | POST | /runs/{id}/fork | owner, operator | a new run from one of its steps |
+ * | POST | /runs/{id}/resolve | operator | say what became of a step of unknown outcome |
+ */
+import { OpenAPIHono } from "@hono/zod-openapi";
+import { z } from "zod";
+import type { Duration } from "../clock.ts";
+import { isTerminal, type RunRow } from "../persistence/store.ts";
+import type { Principal } from "../principal.ts";
+import type { Crew, Run, RunView, StartOptions } from "../runtime.ts";
+import {
+  cancelRequest,
+  forkRequest,
+  journalView,
+  type RunResult,
+  type RunSummary,
+  resolveRequest,
+  resultQuery,
+  retryRequest,
+  runRef,
+  runResult,
+  runsPage,
+  runsQuery,
+  runView,
+  signalRequest,
+  startHeaders,
+  startRequest,
+} from "../wire.ts";
+import type { Guard, ServerEnv } from "./access.ts";
+import { viewFor } from "./audience.ts";
+import { endpoint, json } from "./endpoint.ts";
+
+const params = z.object({ id: z.string() });
+const ofAgent = z.object({ agent: z.string() });
+
+export function runRoutes(crew: Crew, guard: Guard): OpenAPIHono<ServerEnv> {
+  const app = new OpenAPIHono<ServerEnv>();
+  readingRoutes(app, crew, guard);
+  commandRoutes(app, crew, guard);
+  return app;
+}
+
+function readingRoutes(app: OpenAPIHono<ServerEnv>, crew: Crew, guard: Guard): void {
+  endpoint(
+    app,
+    { method: "get", path: "/runs", summary: "Runs, newest first", query: runsQuery, reply: runsPage },
+    async ({ c, query }) => {
+      const scope = guard.scope(c, query.user);
+      if (query.before !== undefined) await guard.run(c, query.before); // a stranger's run would tell when it was created
+      const rows = scope ? await crew.runs({ ...query, ...scope }) : [];
+      const next = rows.length === query.limit ? (rows.at(-1)?.id ?? null) : null;
+      return { runs: rows.map(runSummaryOf), next };
+    },
+  );
+
+  endpoint(
+    app,
+    { method: "get", path: "/runs/{id}", summary: "Where a run is", params, reply: runView },
+    async ({ c, params, principal }) => {
+      return viewFor(principal, (await guard.run(c, params.id)).view);
+    },
+  );
+
+  endpoint(
+    app,
+    { method: "get", path: "/runs/{id}/journal", summary: "Every recorded fact", params, reply: journalView },
+    async ({ c, params }) => {
+      const { run } = await guard.run(c, params.id);
+      guard.requireOperator(c);
+      return { events: await run.journal() };
+    },
+  );
+
+  const result = {
+    method: "get",
+    path: "/runs/{id}/result",
+    summary: "How the run ended",
+    params,
+    query: resultQuery,
+    reply: runResult,
+    also: { 202: "It has not ended yet" },
+  } as const;
+  endpoint(app, result, async ({ c, params, query, principal }) => {
+    const { run, view } = await guard.run(c, params.id);
+    const signals = [AbortSignal.timeout(query.wait), guard.closing, c.req.raw.signal];
+    const latest = isTerminal(view.status) || query.wait === 0 ? view : await viewAtEnd(run, AbortSignal.any(signals));
+    return json(c, resultOf(viewFor(principal, latest)), isTerminal(latest.status) ? 200 : 202);
+  });
+}
+
+function commandRoutes(app: OpenAPIHono<ServerEnv>, crew: Crew, guard: Guard): void {
+  const start = {
+    method: "post",
+    path: "/agents/{agent}/runs",
+    summary: "Start a run",
+    params: ofAgent,
+    headers: startHeaders,
+    body: startRequest,
+    status: 202,
+    reply: runRef,
+  } as const;
+  endpoint(app, start, async ({ c, params, headers, body, principal }) => {
+    const run = await crew.start(params.agent, startOf(body, headers["idempotency-key"], principal));
+    c.header("location", `/v1/runs/${run.id}`);
+    return { id: run.id };
+  });
+
+  const command = { method: "post", status: 202, params, reply: runRef } as const;
+  endpoint(
+    app,
+    { ...command, path: "/runs/{id}/cancel", summary: "End it", body: cancelRequest },
+    async ({ c, params, body, principal }) => {
+      const { run } = await guard.run(c, params.id);
+      await run.cancel(body.why, principal.user);
+      return { id: run.id };
+    },
+  );
+
+  const signal = { ...command, path: "/runs/{id}/signal", summary: "Send it a durable message", body: signalRequest } as const;
+  endpoint(app, signal, async ({ c, params, body, principal }) => {
+    const { run } = await guard.run(c, params.id);
+    const { name, value, id } = body;
+    await run.signal(name, value, { by: principal.user, ...(id !== undefined && { id }) });
+    return { id: run.id };
+  });
+
+  const retry = { ...command, path: "/runs/{id}/retry", summary: "Go on now, or from where it broke", body: retryRequest } as const;
+  endpoint(app, retry, async ({ c, params, principal }) => {
+    const { run } = await guard.run(c, params.id);
+    return { id: (await run.retry(principal.user)).id };
+  });
+
+  const fork = { ...command, path: "/runs/{id}/fork", summary: "A new run from one of its steps", body: forkRequest } as const;
+  endpoint(app, fork, async ({ c, params, body }) => {
+    const { run } = await guard.run(c, params.id);
+    return { id: (await run.fork({ from: body.from })).id };
+  });
+
+  const resolve = { ...command, path: "/runs/{id}/resolve", summary: "Say what became of a step", body: resolveRequest } as const;
+  endpoint(app, resolve, async ({ c, params, body, principal }) => {
+    const { run } = await guard.run(c, params.id);
+    guard.requireOperator(c);
+    const { step, ...answer } = body;
+    await run.resolve(step, { ...answer, by: principal.user });
+    return { id: run.id };
+  });
+}
+
+type StartRequest = StartOptions & { prompt?: string; messages?: never; input?: unknown };
+
+function startOf(body: z.output<typeof startRequest>, key: string | undefined, principal: Principal): StartRequest {
+  const { after, deadline, messages, ...rest } = body;
+  return {
+    ...rest,
+    principal,
+    ...(key !== undefined && { key }),
+    ...(messages !== undefined && { messages: messages as never }), // their parts are checked where the AI SDK's schemas are
+    ...(after !== undefined && { after: after as Duration }), // texts are parsed, and refused, by `duration()`
+    ...(deadline !== undefined && { deadline: deadline as Duration }),
+  };
+}
+
+/** Where the run is when it ends or `signal` fires. How it ended stands in the view. */
+async function viewAtEnd(run: Run, signal: AbortSignal): Promise<RunView> {
+  const fired = new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
+  const ended = run.result({ signal }).then(
+    () => {},
+    () => {},
+  );
+  await Promise.race([ended, fired]);
+  return run.view();
+}
+
+function resultOf({ id, status, output, error }: RunView): RunResult {
+  return { id, status, ...(output !== undefined && { output }), ...(error !== undefined && { error }) };
+}
+
+/** Without what only the runtime needs. */
+export function runSummaryOf(row: RunRow): RunSummary {
+  const { id, agent, status, reason, dueAt, principal, session, turn, parent, createdAt, changedAt, deadline } = row;
+  return { id, agent, status, reason, dueAt, principal, session, turn, parent, createdAt, changedAt, deadline };
+}

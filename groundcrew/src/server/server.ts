@@ -1,0 +1,74 @@
+/** The HTTP server: where it listens, for whom, and how it stops. */
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { getRequestListener } from "@hono/node-server";
+import { coerceError, GroundcrewError } from "../errors.ts";
+import { CLOSE_GRACE_MS } from "../limits.ts";
+import type { Crew } from "../runtime.ts";
+import { isLoopback, isOpen } from "./access.ts";
+import { type AppOptions, createApp } from "./app.ts";
+
+export { type AppOptions, createApp } from "./app.ts";
+
+export interface ServeOptions extends Omit<AppOptions, "closing"> {
+  /** Default `127.0.0.1`: this machine only. Any other address takes `apiKeys` or `authenticate`. */
+  host?: string;
+  /** Default 4280; 0 takes a free one. */
+  port?: number;
+}
+
+export interface Serving {
+  /** Without a slash at the end. */
+  readonly url: string;
+  /** Takes no more requests, ends streams so that their readers go elsewhere, and waits some seconds for requests in flight. */
+  close(): Promise<void>;
+}
+
+/**
+ * Serves a crew over HTTP. Closing the server does not close the crew.
+ * @throws GroundcrewError `BIND_REFUSED`, `CONFIG_INVALID`
+ */
+export async function serve(crew: Crew, options: ServeOptions = {}): Promise<Serving> {
+  const { host = "127.0.0.1", port = 4280, ...appOptions } = options;
+  if (!isLoopback(host) && isOpen(options)) {
+    throw new GroundcrewError("BIND_REFUSED", `Refused to listen on ${host} without knowing who asks.`, {
+      value: host,
+      fix: "Set `apiKeys` or `authenticate`, or listen on 127.0.0.1.",
+    });
+  }
+  const closing = new AbortController();
+  const app = createApp(crew, { ...appOptions, closing: closing.signal });
+  const server = createServer(getRequestListener(app.fetch, { hostname: host, overrideGlobalObjects: false }));
+  await listen(server, host, port);
+  let closed: Promise<void> | undefined;
+  return {
+    url: urlOf(server, host),
+    close: () => {
+      closing.abort();
+      closed ??= stop(server);
+      return closed;
+    },
+  };
+}
+
+function listen(server: Server, host: string, port: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once("error", (cause: NodeJS.ErrnoException) => {
+      const fix = cause.code === "EADDRINUSE" ? "Another process listens there: choose another port." : "Check the address and the port.";
+      reject(new GroundcrewError("BIND_REFUSED", `Cannot listen on ${host}:${port}: ${coerceError(cause).message}.`, { cause, fix }));
+    });
+    server.listen(port, host, resolve);
+  });
+}
+
+function urlOf(server: Server, host: string): string {
+  const { port } = server.address() as AddressInfo;
+  return `http://${host.includes(":") ? `[${host}]` : host}:${port}`;
+}
+
+async function stop(server: Server): Promise<void> {
+  const ended = new Promise<void>((resolve) => server.close(() => resolve()));
+  const impatience = setTimeout(() => server.closeAllConnections(), CLOSE_GRACE_MS);
+  await ended;
+  clearTimeout(impatience);
+}

@@ -1,0 +1,92 @@
+/**
+ * What a reader follows: the events of a run's journal and the chunks beside it, in one order, from any cursor, in any
+ * process. There is one source, the store: a reader in the worker's own process takes the same way as one on the other side
+ * of the world, so both see the same.
+ */
+import { GroundcrewError } from "../errors.ts";
+import { MAX_FEED_PAGE } from "../limits.ts";
+import type { Chunk, Event } from "../persistence/event.ts";
+import type { Cursor, Store } from "../persistence/store.ts";
+
+/** One thing a reader of a run is told: an event of the journal, or a chunk of a step's output while it comes. */
+export type FeedItem = (Event | ({ type: "chunk" } & Chunk)) & {
+  /** Hand it back as `after` to go on behind this item: `"12"`, or `"12.3"` for a chunk. */
+  cursor: string;
+};
+
+const ENDS: ReadonlySet<string> = new Set(["run.succeeded", "run.failed", "run.cancelled", "run.expired"]);
+
+/** Whether this is the last item of every feed of the run. */
+export function isEnd(item: { type: string }): boolean {
+  return ENDS.has(item.type);
+}
+
+/**
+ * Everything behind `after`, then live, up to the run's end. Ends without an error when `signal` fires.
+ * @throws GroundcrewError `RUN_NOT_FOUND`, `CURSOR_INVALID`, `EVENT_UNREADABLE`
+ */
+export async function* follow(store: Store, run: string, after: Cursor, signal?: AbortSignal): AsyncGenerator<FeedItem> {
+  const changes = changesOf(store, run, signal);
+  try {
+    let cursor = after;
+    while (!signal?.aborted) {
+      changes.forget();
+      const page = await store.read(run, cursor, MAX_FEED_PAGE);
+      for (const found of page.items) {
+        const item = toItem(found);
+        cursor = parseCursor(item.cursor);
+        yield item;
+        if (isEnd(item) || signal?.aborted) return;
+      }
+      if (!page.more) await changes.next();
+    }
+  } finally {
+    changes.stop();
+  }
+}
+
+function toItem(found: Event | Chunk): FeedItem {
+  if ("seq" in found) return { ...found, cursor: String(found.seq) };
+  return { type: "chunk", ...found, cursor: `${found.after}.${found.index}` };
+}
+
+/** @throws GroundcrewError `CURSOR_INVALID` */
+export function parseCursor(text: string | undefined): Cursor {
+  if (text === undefined || text === "") return { seq: 0, chunk: 0 };
+  const match = /^(\d{1,9})(?:\.(\d{1,9}))?$/.exec(text);
+  if (!match) {
+    throw new GroundcrewError("CURSOR_INVALID", `Expected a cursor such as "12" or "12.3", got ${JSON.stringify(text.slice(0, 40))}.`, {
+      value: text,
+      fix: "Hand back the `cursor` of the last item you saw, or none to begin at the start.",
+    });
+  }
+  return { seq: Number(match[1]), chunk: Number(match[2] ?? 0) };
+}
+
+/** A latch over the store's changes: a change between two waits is not missed, many are one. */
+function changesOf(store: Store, run: string, signal: AbortSignal | undefined) {
+  let changed = false;
+  let wake: () => void = () => {};
+  const tell = () => {
+    changed = true;
+    wake();
+  };
+  const unwatch = store.watch((change) => {
+    if (change.runs === null || change.runs.has(run)) tell();
+  });
+  signal?.addEventListener("abort", tell);
+  return {
+    forget: () => {
+      changed = false;
+    },
+    next: () =>
+      new Promise<void>((resolve) => {
+        wake = resolve;
+        if (changed || signal?.aborted) resolve();
+      }),
+    stop: () => {
+      unwatch();
+      signal?.removeEventListener("abort", tell);
+    },
+  };
+}

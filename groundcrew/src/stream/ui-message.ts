@@ -1,0 +1,519 @@
+/**
+ * A run as an AI SDK UI message stream, the one that `useChat` reads: a projection of the run's feed, always made from its
+ * start, so that whoever comes later, or again, is told exactly what a reader who stayed was told.
+ *
+ * One assistant message per run, its id the run's. A model step opens a step of the message, its tools' results belong to
+ * it, the next model step closes it: chunk for chunk what the SDK's own `toUIMessageStream` gives for the same conversation.
+ * What the SDK does not know rides along: `reset-step` takes back the output of an attempt that was given up, and the
+ * transient `data-status` and `data-progress` say in plain words where the run is.
+ */
+import { type FinishReason, type ModelMessage, toUIMessageChunk, type UIMessageChunk } from "ai";
+import { type ErrorCode, GroundcrewError } from "../errors.ts";
+import type { EventOf, ParkReason, StepKind } from "../persistence/event.ts";
+import { type FeedItem, parseCursor } from "./feed.ts";
+
+/** Where the run is, for people: the data of `data-status`. */
+export interface StatusData {
+  status: "running" | "parked" | "unknown";
+  text: string;
+  /** Why it is parked. */
+  reason?: ParkReason;
+  /** When it goes on by itself, in wall-clock milliseconds. */
+  until?: number;
+}
+
+/** How far the run is: the data of `data-progress`. */
+export interface ProgressData {
+  /** From 0 to 1. */
+  fraction: number;
+  what: string;
+}
+
+/** What the stream is made of. Give the data types to `useChat` to have its `onData` typed. */
+export type UiChunk = UIMessageChunk<unknown, { status: StatusData; progress: ProgressData }>;
+
+/** One chunk with its place: hand `id` back as `after` to go on behind it. */
+export interface UiFrame {
+  id: string;
+  chunk: UiChunk;
+}
+
+const PARKED: Record<ParkReason, string> = {
+  approval: "Waiting for an approval.",
+  signal: "Waiting for an answer.",
+  timer: "Waiting until it is time.",
+  child: "Waiting for another task to finish.",
+  budget: "Paused: the budget is used up.",
+  authorization: "Waiting for a sign-in.",
+  unknown_outcome: userText("STEP_UNKNOWN"),
+  retry: "Something did not work. Trying again in a moment.",
+  attention: "Paused: an operator has to look at it.",
+};
+
+const CALL_NOT_UNDERSTOOD = "The assistant's call of this tool could not be understood.";
+
+/**
+ * The frames of a run behind `after`; ends with the run.
+ * @param items the run's feed from its start, values decoded. Skipping is done here: what a chunk means depends on what came before.
+ * @throws GroundcrewError `CURSOR_INVALID`
+ */
+export async function* uiFrames(items: AsyncIterable<FeedItem>, run: string, after?: string): AsyncGenerator<UiFrame> {
+  const projection = new UiProjection(run);
+  const isSeen = seenBy(after);
+  for await (const item of items) {
+    const chunks = projection.project(item);
+    for (const [index, chunk] of chunks.entries()) {
+      const isLast = index === chunks.length - 1;
+      if (!isSeen(item.cursor, index)) yield { id: isLast ? item.cursor : `${item.cursor}/${index + 1}`, chunk };
+    }
+  }
+}
+
+/** Frame ids are the feed's cursors; within an item that gives several chunks, all but the last say how many came: `12/2`. */
+function seenBy(after: string | undefined): (cursor: string, index: number) => boolean {
+  const [place, count] = (after ?? "").split("/", 2);
+  const seen = parseCursor(place);
+  if (count !== undefined && !/^\d{1,6}$/.test(count)) parseCursor(after); // refuses it
+  const seenOfItem = count === undefined ? Number.POSITIVE_INFINITY : Number(count);
+  return (cursor, index) => {
+    const { seq, chunk } = parseCursor(cursor);
+    if (seq !== seen.seq) return seq < seen.seq;
+    return chunk === seen.chunk ? index < seenOfItem : chunk < seen.chunk;
+  };
+}
+
+/** One try of a step. */
+interface Attempt extends Shown {
+  /** Names it in part ids, so that no part of one attempt is taken for another's. */
+  origin: string;
+  kind: StepKind;
+  number: number;
+  isLive: boolean;
+}
+
+/** What readers have seen of it. */
+interface Shown {
+  /** All text that was shown. */
+  text: string;
+  /** Text and reasoning parts by id, and the chunk type that ends them while they are open. */
+  parts: Map<string, "text-end" | "reasoning-end" | "ended">;
+  /** Tool calls whose input began to show, and as what: the rest of a call must look the same. */
+  announced: Map<string, ToolLook>;
+  /** Tool calls whose input was shown whole. */
+  calls: Set<string>;
+  hasShown: boolean;
+  /** Some of its chunks are gone: what is shown cannot be relied on. */
+  isTorn: boolean;
+}
+
+function nothingShown(): Shown {
+  return { text: "", parts: new Map(), announced: new Map(), calls: new Set(), hasShown: false, isTorn: false };
+}
+
+/** A step of the message while it is open. Flows may have several model steps in one. */
+interface OpenStep {
+  members: Set<string>;
+  shown: { origin: string; chunk: UiChunk }[];
+}
+
+/** The state machine behind the stream: what a run's next item means to a reader who has seen all before it. */
+export class UiProjection {
+  readonly #run: string;
+  readonly #attempts = new Map<string, Attempt>();
+  /** Calls that could not be understood: their error was told where the input would stand. */
+  readonly #invalidCalls = new Set<string>();
+  #out: UiChunk[] = [];
+  #step: OpenStep | undefined;
+  #steering: UiChunk[] = [];
+  #lastText = "";
+  #finishReason: FinishReason = "stop";
+  #isParked = false;
+  #isStopping = false;
+
+  constructor(run: string) {
+    this.#run = run;
+  }
+
+  project(item: FeedItem): UiChunk[] {
+    this.#out = [];
+    this.#read(item);
+    return this.#out;
+  }
+
+  #read(item: FeedItem): void {
+    switch (item.type) {
+      case "run.created":
+        return this.#emit({ type: "start", messageId: this.#run });
+      case "run.claimed":
+        return this.#claimed(item.takeover);
+      case "run.parked":
+        return this.#parked(item);
+      case "step.started":
+        return this.#begin(item);
+      case "chunk":
+        return this.#chunk(item);
+      case "step.succeeded":
+        return this.#succeeded(item);
+      case "step.failed":
+        return this.#failed(item);
+      case "step.abandoned":
+        return this.#abandon(item.step);
+      case "step.unknown":
+        return this.#status({ status: "unknown", text: userText("STEP_UNKNOWN") });
+      case "step.resolved":
+        if (item.resolution === "happened") this.#toolOutput(item.step, item.value);
+        return;
+      case "message.received":
+        return this.#steered(item);
+      case "progress":
+        return this.#emit({ type: "data-progress", data: { fraction: item.fraction, what: item.what }, transient: true });
+      case "cancel.requested":
+        this.#isStopping = true;
+        return;
+      case "run.succeeded":
+        return this.#finish(item.output);
+      case "run.failed":
+        return this.#fail(item.error.user);
+      case "run.expired":
+        return this.#fail(userText("RUN_EXPIRED"));
+      case "run.cancelled":
+        return this.#emit({ type: "abort", reason: userText("RUN_CANCELLED") });
+      case "run.released":
+      case "retry.requested":
+      case "signal.received":
+      case "session.updated":
+        return; // nothing a reader of the message would notice
+    }
+  }
+
+  #claimed(takeover: boolean): void {
+    const wasParked = this.#isParked;
+    this.#isParked = false;
+    if (takeover) this.#status({ status: "running", text: "Continued after an interruption." });
+    else if (wasParked) this.#status({ status: "running", text: "Going on." });
+  }
+
+  #parked(item: EventOf<"run.parked">): void {
+    this.#isParked = true;
+    this.#status({
+      status: "parked",
+      text: PARKED[item.reason],
+      reason: item.reason,
+      ...(item.until !== undefined && { until: item.until }),
+    });
+  }
+
+  #begin(item: EventOf<"step.started">): void {
+    const before = this.#attempts.get(item.step);
+    if (before) this.#retract(before); // its worker is gone without a word
+    if (item.kind === "model") this.#openStep(item.step);
+    if (item.kind === "code" || item.kind === "child") this.#status({ status: "running", text: item.name });
+    const origin = `${item.step}#${item.attempt}`;
+    this.#attempts.set(item.step, { origin, kind: item.kind, number: item.attempt, isLive: true, ...nothingShown() });
+  }
+
+  /** Another try goes on in the step of the try before, and a model call beside one that is running in the same. */
+  #openStep(step: string): void {
+    const isBeside = [...this.#attempts.values()].some((attempt) => attempt.kind === "model" && attempt.isLive);
+    if (this.#step?.members.has(step)) return;
+    if (!this.#step || !isBeside) {
+      this.#closeStep();
+      this.#emit({ type: "start-step" });
+      this.#step = { members: new Set(), shown: [] };
+    }
+    this.#step.members.add(step);
+  }
+
+  /** What was said to the run meanwhile stands where the model reads it: between two steps. */
+  #closeStep(): void {
+    if (this.#step) this.#emit({ type: "finish-step" });
+    this.#step = undefined;
+    for (const message of this.#steering.splice(0)) this.#emit(message);
+  }
+
+  #chunk(item: Extract<FeedItem, { type: "chunk" }>): void {
+    const attempt = this.#attempts.get(item.step);
+    if (!attempt?.isLive || attempt.number !== item.attempt) return; // of an attempt that is over already
+    const chunk = toOurs(item.part as UiChunk, attempt.origin);
+    if (chunk) this.#showPart(attempt, chunk);
+  }
+
+  #showPart(attempt: Attempt, chunk: UiChunk): void {
+    switch (chunk.type) {
+      case "text-start":
+        attempt.parts.set(chunk.id, "text-end");
+        break;
+      case "reasoning-start":
+        attempt.parts.set(chunk.id, "reasoning-end");
+        break;
+      case "text-delta":
+      case "reasoning-delta":
+        if (!isOpen(attempt, chunk.id)) return tear(attempt);
+        if (chunk.type === "text-delta") attempt.text += chunk.delta;
+        break;
+      case "text-end":
+      case "reasoning-end":
+        if (!isOpen(attempt, chunk.id)) return tear(attempt);
+        attempt.parts.set(chunk.id, "ended");
+        break;
+      case "tool-input-available":
+      case "tool-input-error":
+        attempt.calls.add(chunk.toolCallId);
+        break;
+      case "tool-input-start":
+        attempt.announced.set(chunk.toolCallId, lookOf(chunk));
+        break;
+      case "tool-input-delta":
+        if (!attempt.announced.has(chunk.toolCallId)) return tear(attempt);
+    }
+    this.#show(attempt, chunk);
+  }
+
+  #succeeded(item: EventOf<"step.succeeded">): void {
+    const attempt = this.#attempts.get(item.step);
+    if (!attempt) return;
+    attempt.isLive = false;
+    if (attempt.kind === "tool") this.#toolOutput(item.step, item.value);
+    if (attempt.kind === "model") this.#modelOutput(attempt, (item.value ?? {}) as ModelValue);
+  }
+
+  /** The chunks were a preview, the step's value is what counts: what they did not show, because they are gone, is shown now. */
+  #modelOutput(attempt: Attempt, value: ModelValue): void {
+    const content = contentOf(value);
+    const calls = [...content.flatMap(providerCall), ...(value.toolCalls ?? [])];
+    if (!isTrue(attempt, content, calls)) {
+      // Also where this reader has nothing to take back: one who left in the middle of the lost chunks comes back here.
+      this.#takeBack(attempt);
+      for (const [index, part] of content.entries()) this.#showWhole(attempt, part, `${attempt.origin}:${index}`);
+    }
+    for (const [id, end] of attempt.parts) if (end !== "ended") this.#showPart(attempt, { type: end, id });
+    for (const call of calls) {
+      if (call.invalid !== undefined) this.#invalidCalls.add(call.toolCallId);
+      if (!attempt.calls.has(call.toolCallId)) this.#showPart(attempt, toolInput(call, attempt.announced.get(call.toolCallId)));
+    }
+    for (const part of content) if (part.type === "tool-result") this.#providerResult(attempt, part);
+    this.#lastText = textOf(content);
+    if (value.finishReason) this.#finishReason = value.finishReason;
+  }
+
+  #providerResult(attempt: Attempt, { toolCallId, output }: Extract<AssistantPart, { type: "tool-result" }>): void {
+    const shown = "value" in output ? output.value : null;
+    this.#showPart(attempt, { type: "tool-output-available", toolCallId, output: shown, providerExecuted: true });
+  }
+
+  #showWhole(attempt: Attempt, part: AssistantPart, id: string): void {
+    const metadata = "providerOptions" in part && part.providerOptions ? { providerMetadata: part.providerOptions } : {};
+    switch (part.type) {
+      case "text":
+      case "reasoning":
+        this.#showPart(attempt, { type: `${part.type}-start`, id, ...metadata });
+        if (part.text !== "") this.#showPart(attempt, { type: `${part.type}-delta`, id, delta: part.text });
+        return this.#showPart(attempt, { type: `${part.type}-end`, id });
+      case "file":
+      case "reasoning-file":
+        this.#showPart(attempt, { type: part.type, mediaType: part.mediaType, url: fileUrl(part), ...metadata });
+    }
+  }
+
+  #failed(item: EventOf<"step.failed">): void {
+    if (!item.final || this.#attempts.get(item.step)?.kind !== "tool") return this.#abandon(item.step);
+    const toolCallId = toolCallOf(item.step);
+    if (this.#invalidCalls.has(toolCallId)) return;
+    this.#show(this.#attempts.get(item.step), { type: "tool-output-error", toolCallId, errorText: item.error.user });
+  }
+
+  /** A stopped answer keeps what it said, as with the SDK's own stop: no other attempt will say it again. */
+  #abandon(step: string): void {
+    const attempt = this.#attempts.get(step);
+    if (!attempt) return;
+    if (this.#isStopping) attempt.isLive = false;
+    else this.#retract(attempt);
+  }
+
+  #retract(attempt: Attempt): void {
+    const wasLive = attempt.isLive;
+    attempt.isLive = false;
+    if (wasLive && attempt.hasShown) this.#takeBack(attempt);
+  }
+
+  /** The SDK can only take back a whole step, so what others have shown in it is shown again. */
+  #takeBack(attempt: Attempt): void {
+    if (!this.#step) return;
+    this.#step.shown = this.#step.shown.filter(({ origin }) => origin !== attempt.origin);
+    this.#emit({ type: "reset-step" });
+    for (const { chunk } of this.#step.shown) this.#emit(chunk);
+    Object.assign(attempt, nothingShown());
+  }
+
+  #toolOutput(step: string, value: unknown): void {
+    const attempt = this.#attempts.get(step);
+    if (attempt?.kind !== "tool") return;
+    attempt.isLive = false;
+    this.#show(attempt, { type: "tool-output-available", toolCallId: toolCallOf(step), output: value ?? null });
+  }
+
+  #steered(item: EventOf<"message.received">): void {
+    const message = item.message as unknown as ModelMessage;
+    if (message?.role === "user") this.#steering.push({ type: "steering-message", id: item.id, parts: userParts(message) });
+  }
+
+  #finish(output: unknown): void {
+    this.#closeStep();
+    if (typeof output === "string" && output !== "" && output !== this.#lastText) this.#answer(output);
+    this.#emit({ type: "finish", finishReason: this.#finishReason });
+  }
+
+  /** A flow's answer, when no model step has said it already. */
+  #answer(text: string): void {
+    this.#emit({ type: "start-step" });
+    this.#emit({ type: "text-start", id: "answer" });
+    this.#emit({ type: "text-delta", id: "answer", delta: text });
+    this.#emit({ type: "text-end", id: "answer" });
+    this.#emit({ type: "finish-step" });
+  }
+
+  #fail(text: string): void {
+    this.#emit({ type: "error", errorText: `${text} (Reference: ${this.#run})` });
+    this.#closeStep();
+    this.#emit({ type: "finish", finishReason: "error" });
+  }
+
+  #status(data: StatusData): void {
+    this.#emit({ type: "data-status", data, transient: true });
+  }
+
+  #show(attempt: Attempt | undefined, chunk: UiChunk): void {
+    if (!attempt) return;
+    attempt.hasShown = true;
+    this.#step?.shown.push({ origin: attempt.origin, chunk });
+    this.#emit(chunk);
+  }
+
+  #emit(chunk: UiChunk): void {
+    this.#out.push(chunk);
+  }
+}
+
+/** Parts of a user's message as the UI has them: `text` and `file`. The SDK's own conversion. */
+export function userParts(message: Extract<ModelMessage, { role: "user" }>): Extract<UiChunk, { type: "steering-message" }>["parts"] {
+  const chunk = toUIMessageChunk({ type: "steering-message", id: "", message, stepNumber: 0 });
+  return chunk?.type === "steering-message" ? chunk.parts : [];
+}
+
+/** What a model step leaves. */
+interface ModelValue {
+  messages?: ModelMessage[];
+  toolCalls?: ToolCallRecord[];
+  text?: string;
+  finishReason?: FinishReason;
+}
+
+interface ToolCallRecord {
+  toolCallId: string;
+  toolName: string;
+  input: unknown;
+  /** Why the call could not be understood. */
+  invalid?: string;
+  providerExecuted?: boolean;
+}
+
+type AssistantPart = Exclude<Extract<ModelMessage, { role: "assistant" }>["content"], string>[number];
+
+function contentOf({ messages, text }: ModelValue): AssistantPart[] {
+  if (!messages) return text ? [{ type: "text", text }] : [];
+  return messages.flatMap((message): AssistantPart[] => {
+    if (message.role !== "assistant") return [];
+    return typeof message.content === "string" ? [{ type: "text", text: message.content }] : message.content;
+  });
+}
+
+function textOf(content: AssistantPart[]): string {
+  return content.map((part) => (part.type === "text" ? part.text : "")).join("");
+}
+
+/** A call that the provider has run itself. */
+function providerCall(part: AssistantPart): ToolCallRecord[] {
+  return part.type === "tool-call" && part.providerExecuted ? [{ ...part, providerExecuted: true }] : [];
+}
+
+/** Whether what was shown of the attempt is what came of it. */
+function isTrue(attempt: Attempt, content: AssistantPart[], calls: ToolCallRecord[]): boolean {
+  if (attempt.isTorn || attempt.text !== textOf(content)) return false;
+  if (!attempt.hasShown && content.some((part) => part.type !== "tool-call")) return false;
+  return [...attempt.announced.keys()].every((id) => calls.some(({ toolCallId }) => toolCallId === id)); // a repeated id gets a new name
+}
+
+/** How a client shows a tool call, beside its name and input. */
+type ToolLook = Pick<Extract<UiChunk, { type: "tool-input-start" }>, "dynamic" | "title" | "toolMetadata">;
+
+function lookOf({ dynamic, title, toolMetadata }: ToolLook): ToolLook {
+  return { ...(dynamic && { dynamic }), ...(title !== undefined && { title }), ...(toolMetadata && { toolMetadata }) };
+}
+
+function toolInput(call: ToolCallRecord, look: ToolLook = {}): UiChunk {
+  const { toolCallId, toolName, input, providerExecuted } = call;
+  const facts = { toolCallId, toolName, input, ...(providerExecuted && { providerExecuted }), ...look };
+  return call.invalid === undefined
+    ? { type: "tool-input-available", ...facts }
+    : { type: "tool-input-error", ...facts, errorText: CALL_NOT_UNDERSTOOD };
+}
+
+/** A recorded chunk as readers may have it, or undefined for what only the run itself may say. */
+function toOurs(chunk: UiChunk, origin: string): UiChunk | undefined {
+  switch (chunk.type) {
+    case "text-start":
+    case "text-delta":
+    case "text-end":
+    case "reasoning-start":
+    case "reasoning-delta":
+    case "reasoning-end":
+      return { ...chunk, id: `${origin}:${chunk.id}` };
+    case "tool-input-error":
+      return { ...chunk, errorText: CALL_NOT_UNDERSTOOD };
+    case "tool-output-error":
+      return { ...chunk, errorText: userText("TOOL_FAILED") };
+    case "tool-input-start":
+      return withoutFalse(chunk);
+    case "tool-input-delta":
+    case "tool-input-available":
+    case "tool-output-available":
+    case "file":
+    case "reasoning-file":
+    case "source-url":
+    case "source-document":
+    case "custom":
+      return chunk;
+    default:
+      return undefined;
+  }
+}
+
+/** `dynamic: false` says what its absence says. */
+function withoutFalse(chunk: Extract<UiChunk, { type: "tool-input-start" }>): UiChunk {
+  const { dynamic, ...rest } = chunk;
+  return dynamic ? chunk : rest;
+}
+
+function isOpen(attempt: Attempt, part: string): boolean {
+  const end = attempt.parts.get(part);
+  return end !== undefined && end !== "ended";
+}
+
+function tear(attempt: Attempt): void {
+  attempt.isTorn = true;
+}
+
+function fileUrl(part: Extract<AssistantPart, { type: "file" | "reasoning-file" }>): string {
+  const [file] = userParts({ role: "user", content: [{ ...part, type: "file" }] });
+  return file?.type === "file" ? file.url : "";
+}
+
+const TOOL_STEP = "tool:";
+
+function toolCallOf(step: string): string {
+  return step.startsWith(TOOL_STEP) ? step.slice(TOOL_STEP.length) : step;
+}
+
+function userText(code: ErrorCode): string {
+  return new GroundcrewError(code, "").userMessage;
+}

@@ -1,0 +1,11 @@
+import { defineConfig } from "vitest/config";
+
+export default defineConfig({
+  test: {
+    include: ["{groundcrew/test,examples,bench}/**/*.test.ts"],
+    pool: "forks", // tests kill processes, close stores and change the environment: each file gets a process of its own
+    testTimeout: 30_000,
+    hookTimeout: 30_000,
+    restoreMocks: true,
+  },
+});
