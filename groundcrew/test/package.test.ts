@@ -16,7 +16,7 @@ const manifest = JSON.parse(readFileSync(join(home, "package.json"), "utf8"));
 const MAX_UNPACKED_BYTES = 1024 * 1024;
 
 /** Another one needs its line in `docs/decisions/0001-one-package-and-its-dependencies.md`. */
-const DEPENDENCIES = ["@hono/node-server", "@hono/zod-openapi", "canonicalize", "devalue", "hono", "ms"];
+const DEPENDENCIES = ["@hono/node-server", "@hono/zod-openapi", "canonicalize", "devalue", "eventsource-parser", "hono", "ms"];
 const PEERS = ["ai", "zod"];
 
 const work = mkdtempSync(join(tmpdir(), "groundcrew-package-"));

@@ -79,7 +79,7 @@ async function withRun(call: Invocation, what: (run: Handle, backend: Backend) =
 
 export async function cleanup(call: Invocation, out: Output): Promise<ExitCode> {
   const dryRun = call.flag("dry-run");
-  const backend = await openBackend(call, "runs");
+  const backend = await openBackend(call, "config");
   try {
     const report = await backend.cleanup(dryRun);
     if (out.json) out.document({ dryRun, ...report });

@@ -43,7 +43,7 @@ export interface Backend {
 }
 
 /** What a command needs of the store, when it works on the store. */
-export type Need = "agents" | "runs";
+export type Need = "config" | "runs";
 
 /**
  * Where the command line points: the place that is named there, or the server of the environment, or the config file here.
@@ -67,10 +67,7 @@ function openServer(url: string, apiKey: string | undefined): Backend {
     run: async (id) => remoteHandle(client.run(id)),
     runs: async (query) => (await client.runs(query)).runs,
     cleanup: async () => {
-      throw usage(
-        "A server's worker cleans up by itself.",
-        "For a pass by hand, name the config file with --config, or the store with --store.",
-      );
+      throw usage("A server's worker cleans up by itself.", "For a pass by hand, name the config file with --config.");
     },
     close: async () => {},
   };
@@ -99,7 +96,8 @@ function requirePlace(): string {
 }
 
 async function openStore(path: string, need: Need): Promise<Backend> {
-  if (need === "agents") throw usage("A bare store has no agents to start.", "Name the config file with --config, or a server with --url.");
+  if (need === "config")
+    throw usage("A bare store has neither agents nor a stated retention.", "Name the config file with --config instead.");
   const file = resolve(path);
   if (!existsSync(file)) {
     throw new GroundcrewError("STORE_UNAVAILABLE", `There is no store file ${file}.`, {

@@ -106,9 +106,11 @@ export class Follow {
     return !isAnswer && !BACKGROUND.has(row.label);
   }
 
+  /** With the time of its end, because that is when it appears. */
   #print(row: Row): void {
     const isBrief = this.#following.rows === "work";
-    for (const line of rowLines(isBrief ? { ...row, details: [] } : row, this.#startedAt, this.#following)) this.#screen.line(line);
+    const ended = { ...row, at: row.at + (row.tookMs ?? 0), ...(isBrief && { details: [] }) };
+    for (const line of rowLines(ended, this.#startedAt, this.#following)) this.#screen.line(line);
   }
 
   #status(): string | undefined {

@@ -13,7 +13,7 @@ import { inert, painter, shellWord, valueText } from "./terminal.ts";
 
 export async function run(call: Invocation, out: Output): Promise<ExitCode> {
   const request = await readRequest(call);
-  const backend = await openBackend(call, "agents");
+  const backend = await openBackend(call, "config");
   try {
     const started = await backend.start(call.args[0] ?? "", request);
     if (call.flag("detach")) {

@@ -13,10 +13,10 @@ const ACTIVE = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu;
  * not move the cursor, change the title, hide a line, or turn the reading direction. Such characters show as `\u{1b}`.
  */
 export function inert(text: string): string {
-  return text.replaceAll("\r\n", "\n").replace(ACTIVE, (found) => (KEPT.has(found) ? found : escape(found)));
+  return text.replaceAll("\r\n", "\n").replace(ACTIVE, (found) => (KEPT.has(found) ? found : spelled(found)));
 }
 
-function escape(character: string): string {
+function spelled(character: string): string {
   return `\\u{${(character.codePointAt(0) ?? 0).toString(16)}}`;
 }
 

@@ -83,8 +83,8 @@ export function connect(url: string, options: ClientOptions = {}): Client {
   return {
     agents: async () => (await get<{ agents: AgentView[] }>("/v1/agents")).agents,
     async start(agent, { key, ...body }) {
-      const headers = key === undefined ? {} : { "idempotency-key": key };
-      const started = await get<{ id: string }>(`/v1/agents/${encodeURIComponent(agent)}/runs`, { method: "POST", headers, body });
+      const ask: Ask = { method: "POST", body, ...(key !== undefined && { headers: { "idempotency-key": key } }) };
+      const started = await get<{ id: string }>(`/v1/agents/${encodeURIComponent(agent)}/runs`, ask);
       return remoteRun(send, started.id);
     },
     runs: (query = {}) => get("/v1/runs", { query }),

@@ -43,9 +43,11 @@ export function sender(url: string, apiKey: string | undefined, fetch: typeof gl
 }
 
 function search(query: NonNullable<Ask["query"]>): string {
-  const pairs = Object.entries(query).flatMap(([name, value]) => [value].flat().map((item) => [name, item] as const));
-  const given = pairs.filter(([, item]) => item !== undefined).map(([name, item]) => [name, String(item)]);
-  return given.length === 0 ? "" : `?${new URLSearchParams(given)}`;
+  const params = new URLSearchParams();
+  for (const [name, value] of Object.entries(query)) {
+    for (const item of [value].flat()) if (item !== undefined) params.append(name, String(item));
+  }
+  return params.size === 0 ? "" : `?${params}`;
 }
 
 function unreachable(base: string, cause: unknown): GroundcrewError {

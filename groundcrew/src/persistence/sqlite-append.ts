@@ -94,6 +94,7 @@ export function openAppend(db: DatabaseSync, leases: Leases, inbox: Inbox, journ
 
   function end(tx: Transaction, run: Held, status: TerminalStatus): void {
     finish.run(run.n, status, tx.now);
+    tx.ended.add(run.id);
     inbox.drop(run.n);
     if (run.session !== null) {
       touch.run(tx.now, run.session);

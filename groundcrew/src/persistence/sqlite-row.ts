@@ -12,6 +12,8 @@ export interface Transaction {
   readonly now: number;
   /** Ids of the runs that changed, to be told after the commit. */
   readonly changed: Set<string>;
+  /** Those of them that came to their end. */
+  ended: Set<string>;
   /** Workers whose lease was looked at, and whether it holds. */
   readonly leases: Map<string, boolean>;
 }

@@ -245,7 +245,7 @@ class SqliteStore implements Store {
   #flush(batch: readonly Write[]): Outcome[] {
     const refused = new Map<Write, Outcome>();
     for (;;) {
-      const tx = { now: 0, changed: new Set<string>(), leases: new Map<string, boolean>() };
+      const tx = { now: 0, changed: new Set<string>(), ended: new Set<string>(), leases: new Map<string, boolean>() };
       try {
         this.#verbs.beginImmediate.run();
         tx.now = this.#clock.now();
@@ -264,7 +264,7 @@ class SqliteStore implements Store {
 
   #committed(batch: readonly Write[], tx: Transaction): void {
     this.#checkpointer.wrote(batch.reduce((sum, write) => sum + write.bytes, 0));
-    if (tx.changed.size > 0) this.#tell({ runs: tx.changed });
+    if (tx.changed.size > 0) this.#tell({ runs: tx.changed, ended: tx.ended });
   }
 
   #tell(change: Change): void {

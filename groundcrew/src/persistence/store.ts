@@ -184,8 +184,8 @@ export interface SweepReport {
   more: boolean;
 }
 
-/** What changed: these runs; or, told by another process, anything. */
-export type Change = { runs: ReadonlySet<string> } | { runs: null };
+/** What changed: these runs, and which of them ended; or, told by another process, anything. */
+export type Change = { runs: ReadonlySet<string>; ended: ReadonlySet<string> } | { runs: null };
 
 export interface Store {
   /** For people: a path, or a URL without its password. */

@@ -1,11 +1,12 @@
 /** A run as any process sees it: everything here goes through the store, nothing needs the worker that has the run. */
 import type { Clock } from "../clock.ts";
 import { fromErrorRecord, GroundcrewError } from "../errors.ts";
+import { KEEP_ALIVE_MS } from "../limits.ts";
 import { blobHash, type Codec, type JsonValue } from "../persistence/codec.ts";
 import type { Event, Resolution } from "../persistence/event.ts";
 import { fold } from "../persistence/fold.ts";
 import { isTerminal, type RunRow, type Signal, type Store } from "../persistence/store.ts";
-import { type FeedItem, follow, isEnd, parseCursor } from "../stream/feed.ts";
+import { type FeedItem, follow, isEnd, Latch, parseCursor } from "../stream/feed.ts";
 import { forkRun, retryPoint } from "./fork.ts";
 import { type RunView, viewOf } from "./view.ts";
 
@@ -46,15 +47,25 @@ export class Run<OUTPUT = unknown> {
 
   /** Waits for the end. @throws GroundcrewError the run's own error; `RUN_CANCELLED`, `RUN_EXPIRED`; the signal's reason */
   async result(options: { signal?: AbortSignal | undefined } = {}): Promise<OUTPUT> {
-    const { head } = fold(await this.#deps.store.journal(this.id));
-    const start = { seq: Math.max(0, head - 1), chunk: 0 }; // the end is the last event, or still to come
-    for await (const item of follow(this.#deps.store, this.id, start, options.signal)) {
-      if (item.type === "run.succeeded") return (await this.#decode(item.output)) as OUTPUT;
-      if (item.type === "run.failed") throw fromErrorRecord(item.error, this.id);
-      if (item.type === "run.cancelled") throw new GroundcrewError("RUN_CANCELLED", `Run ${this.id} was cancelled: ${item.why}.`, { run: this.id });
-      if (item.type === "run.expired") throw new GroundcrewError("RUN_EXPIRED", `Run ${this.id} passed its deadline.`, { run: this.id });
+    await this.#ended(options.signal);
+    const end = (await this.#deps.store.journal(this.id)).at(-1);
+    if (end?.type === "run.succeeded") return (await this.#decode(end.output)) as OUTPUT;
+    throw failureOf(this.id, end);
+  }
+
+  /** Looks only when the run may have ended: following its every step would cost more than the steps. */
+  async #ended(signal: AbortSignal | undefined): Promise<void> {
+    const latch = new Latch(this.#deps.store, (change) => change.runs === null || change.ended.has(this.id), signal);
+    const keepAlive = setInterval(() => {}, KEEP_ALIVE_MS);
+    try {
+      while (!isTerminal((await this.#row()).status)) {
+        await latch.next();
+        signal?.throwIfAborted();
+      }
+    } finally {
+      clearInterval(keepAlive);
+      latch.close();
     }
-    throw options.signal?.reason ?? new GroundcrewError("CLOSED", "The store was closed while the run went on.", { run: this.id });
   }
 
   /** Every recorded event, values decoded. @throws GroundcrewError `RUN_NOT_FOUND`, `EVENT_UNREADABLE` */
@@ -134,6 +145,13 @@ export class Run<OUTPUT = unknown> {
   async #decode(json: JsonValue | undefined): Promise<unknown> {
     return decodeValue(json, this.#deps.store, this.#deps.codec);
   }
+}
+
+function failureOf(run: string, end: Event | undefined): GroundcrewError {
+  if (end?.type === "run.failed") return fromErrorRecord(end.error, run);
+  if (end?.type === "run.cancelled") return new GroundcrewError("RUN_CANCELLED", `Run ${run} was cancelled: ${end.why}.`, { run });
+  if (end?.type === "run.expired") return new GroundcrewError("RUN_EXPIRED", `Run ${run} passed its deadline.`, { run });
+  return new GroundcrewError("EVENT_UNREADABLE", `Run ${run} is over, but its journal does not say how it ended.`, { run });
 }
 
 function unique(kind: string): string {

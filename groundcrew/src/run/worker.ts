@@ -32,7 +32,7 @@ export class Worker {
   #state: "new" | "working" | "rejoining" | "draining" | "closed" = "new";
   #renewedAt = 0;
   #claiming: Promise<void> | undefined;
-  #claimAgain = false;
+  #lookAgain = false;
   #unwatch = () => {};
   #cancelPoll = () => {};
   #cancelRenewal = () => {};
@@ -70,14 +70,14 @@ export class Worker {
   poke(): void {
     if (this.#state !== "working") return;
     if (this.#claiming) {
-      this.#claimAgain = true;
+      this.#lookAgain = true;
       return;
     }
     this.#claiming = this.#look()
       .catch((error) => this.#options.onTrouble(error))
       .finally(() => {
         this.#claiming = undefined;
-        if (this.#claimAgain) this.poke();
+        if (this.#lookAgain) this.poke();
         else this.#armPoll();
       });
   }
@@ -98,7 +98,7 @@ export class Worker {
   }
 
   async #look(): Promise<void> {
-    this.#claimAgain = false;
+    this.#lookAgain = false;
     if (this.#held.size > 0) this.#deliver(await this.#store.inbox(this.#id));
     while (this.#state === "working") {
       const room = Math.min(CLAIM_BATCH, this.#options.concurrency - this.#held.size);

@@ -2,6 +2,7 @@
  * What an owner who is no operator is told of the own run: everything but what was written for operators, which may carry a
  * provider's raw answer or the name of a machine.
  */
+import { fromErrorRecord } from "../errors.ts";
 import type { Principal } from "../principal.ts";
 import type { RunView } from "../runtime.ts";
 import type { FeedItem } from "../stream/feed.ts";
@@ -20,6 +21,8 @@ export function itemFor(principal: Principal, item: FeedItem): FeedItem {
     case "step.unknown":
     case "run.released":
       return { ...item, why: HIDDEN };
+    case "run.parked":
+      return { ...item, detail: HIDDEN };
     case "run.claimed":
       return { ...item, worker: HIDDEN };
     default:
@@ -27,6 +30,34 @@ export function itemFor(principal: Principal, item: FeedItem): FeedItem {
   }
 }
 
+/** Where the run is, as `principal` may read it. */
 export function viewFor(principal: Principal, view: RunView): RunView {
-  return isOperator(principal) ? view : { ...view, worker: null };
+  if (isOperator(principal)) return view;
+  const told: RunView = { ...view, worker: null };
+  if (view.error) told.error = { code: view.error.code, message: userMessageOf(view.error) };
+  told.summary = summaryOf(told);
+  return told;
+}
+
+function userMessageOf(error: { code: string; message: string }): string {
+  return fromErrorRecord({ ...error, name: "", user: "" } as Parameters<typeof fromErrorRecord>[0]).userMessage;
+}
+
+function summaryOf({ status, dueAt, error }: RunView): string {
+  switch (status) {
+    case "queued":
+      return "Waiting for its turn.";
+    case "running":
+      return "Running.";
+    case "parked":
+      return dueAt === null ? "Waiting for somebody." : "Waiting; it goes on by itself.";
+    case "succeeded":
+      return "Done.";
+    case "failed":
+      return error?.message ?? "Failed.";
+    case "cancelled":
+      return "Cancelled.";
+    case "expired":
+      return "Ended: it took longer than it may.";
+  }
 }

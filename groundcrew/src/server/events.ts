@@ -14,7 +14,8 @@ import { systemClock } from "../clock.ts";
 import { FIRST_ITEM_MS } from "../limits.ts";
 import { isTerminal } from "../persistence/store.ts";
 import type { Principal } from "../principal.ts";
-import type { FeedItem } from "../stream/feed.ts";
+import type { Run } from "../runtime.ts";
+import { type FeedItem, parseCursor } from "../stream/feed.ts";
 import { type Frame, sseHeaders, sseStream } from "../stream/sse.ts";
 import { eventsHeaders, eventsQuery, type FailureEvent } from "../wire.ts";
 import type { Guard, ServerEnv } from "./access.ts";
@@ -42,46 +43,52 @@ export function eventRoutes(guard: Guard, report: Report): OpenAPIHono<ServerEnv
 
     // The header first: a browser that reconnects sends it beside the address it began with.
     const after = headers["last-event-id"] ?? query.after;
-    const left = new AbortController();
-    const items = run.events({ ...(after !== undefined && { after }), signal: AbortSignal.any([left.signal, guard.closing]) });
-    const feed = await openFeed(items[Symbol.asyncIterator](), isTerminal(view.status));
-    if (feed === "empty") return c.body(null, 204);
+    if (isTerminal(view.status) && after !== undefined && (await isAtEnd(run, after))) return c.body(null, 204);
 
-    const frames = framesOf(feed, principal, report);
+    const left = new AbortController();
+    const items = run.events({ after, signal: AbortSignal.any([left.signal, guard.closing]) })[Symbol.asyncIterator]();
+    const frames = framesOf(await firstOf(items), items, principal, report);
     return c.body(sseStream(frames, { onClose: () => left.abort(), cut: () => disconnect(c) }), 200, sseHeaders);
   });
   return app;
 }
 
-interface Feed {
-  first: Promise<IteratorResult<FeedItem>>;
-  rest: AsyncIterator<FeedItem>;
+/** Whether a run that has ended has nothing behind this cursor. */
+async function isAtEnd(run: Run, after: string): Promise<boolean> {
+  const { seq, chunk } = parseCursor(after);
+  return chunk === 0 && (await run.journal()).length === seq; // events are numbered from 1 without a gap
 }
 
+type First = Promise<IteratorResult<FeedItem>>;
+
 /**
- * Looks at the first item, so that a cursor that is refused is an answer of its own. The feed of a run that goes on may have
- * nothing to say for hours: its stream begins meanwhile.
+ * Asks for the first item and waits a little, so that a cursor that is refused is an answer of its own. The feed of a run that
+ * is parked may have nothing to say for hours: its stream begins meanwhile.
  */
-async function openFeed(rest: AsyncIterator<FeedItem>, hasEnded: boolean): Promise<Feed | "empty"> {
-  const first = rest.next();
-  if (hasEnded) return (await first).done ? "empty" : { first, rest };
+async function firstOf(items: AsyncIterator<FeedItem>): Promise<{ first: First }> {
+  const first = items.next();
   const patience = Promise.withResolvers<void>();
   const cancel = systemClock.after(FIRST_ITEM_MS, patience.resolve);
   await Promise.race([first, patience.promise]).finally(cancel);
-  return { first, rest };
+  return { first };
 }
 
 /** A failure on the way is told in the stream: its status is long sent. The reader comes back from its cursor, or gives up. */
-async function* framesOf({ first, rest }: Feed, principal: Principal, report: Report): AsyncGenerator<Frame, undefined> {
+async function* framesOf(
+  { first }: { first: First },
+  items: AsyncIterator<FeedItem>,
+  principal: Principal,
+  report: Report,
+): AsyncGenerator<Frame, undefined> {
   try {
-    for (let next = await first; !next.done; next = await rest.next()) {
+    for (let next = await first; !next.done; next = await items.next()) {
       const item = itemFor(principal, next.value);
       yield { id: item.cursor, event: item.type, data: toJson(item) };
     }
   } catch (thrown) {
     yield { event: "failure" satisfies FailureEvent, data: toJson(failureOf(thrown, report).body) };
   } finally {
-    await rest.return?.();
+    await items.return?.();
   }
 }
 

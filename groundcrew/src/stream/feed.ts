@@ -6,7 +6,7 @@
 import { GroundcrewError } from "../errors.ts";
 import { MAX_FEED_PAGE } from "../limits.ts";
 import type { Chunk, Event } from "../persistence/event.ts";
-import type { Cursor, Store } from "../persistence/store.ts";
+import type { Change, Cursor, Store } from "../persistence/store.ts";
 
 /** One thing a reader of a run is told: an event of the journal, or a chunk of a step's output while it comes. */
 export type FeedItem = (Event | ({ type: "chunk" } & Chunk)) & {
@@ -26,11 +26,10 @@ export function isEnd(item: { type: string }): boolean {
  * @throws GroundcrewError `RUN_NOT_FOUND`, `CURSOR_INVALID`, `EVENT_UNREADABLE`
  */
 export async function* follow(store: Store, run: string, after: Cursor, signal?: AbortSignal): AsyncGenerator<FeedItem> {
-  const changes = changesOf(store, run, signal);
+  const changes = new Latch(store, (change) => change.runs === null || change.runs.has(run), signal);
   try {
     let cursor = after;
     while (!signal?.aborted) {
-      changes.forget();
       const page = await store.read(run, cursor, MAX_FEED_PAGE);
       for (const found of page.items) {
         const item = toItem(found);
@@ -41,7 +40,7 @@ export async function* follow(store: Store, run: string, after: Cursor, signal?:
       if (!page.more) await changes.next();
     }
   } finally {
-    changes.stop();
+    changes.close();
   }
 }
 
@@ -63,30 +62,37 @@ export function parseCursor(text: string | undefined): Cursor {
   return { seq: Number(match[1]), chunk: Number(match[2] ?? 0) };
 }
 
-/** A latch over the store's changes: a change between two waits is not missed, many are one. */
-function changesOf(store: Store, run: string, signal: AbortSignal | undefined) {
-  let changed = false;
-  let wake: () => void = () => {};
-  const tell = () => {
-    changed = true;
-    wake();
-  };
-  const unwatch = store.watch((change) => {
-    if (change.runs === null || change.runs.has(run)) tell();
-  });
-  signal?.addEventListener("abort", tell);
-  return {
-    forget: () => {
-      changed = false;
-    },
-    next: () =>
-      new Promise<void>((resolve) => {
-        wake = resolve;
-        if (changed || signal?.aborted) resolve();
-      }),
-    stop: () => {
-      unwatch();
-      signal?.removeEventListener("abort", tell);
-    },
+/** Tells of the store's changes that matter to one reader. A change between two waits is not missed; many are one. */
+export class Latch {
+  readonly #signal: AbortSignal | undefined;
+  readonly #unwatch: () => void;
+  #isSet = false;
+  #wake: () => void = () => {};
+
+  constructor(store: Store, matters: (change: Change) => boolean, signal: AbortSignal | undefined) {
+    this.#signal = signal;
+    this.#unwatch = store.watch((change) => {
+      if (matters(change)) this.#set();
+    });
+    signal?.addEventListener("abort", this.#set);
+  }
+
+  /** Resolves at the next change, or at once when one came since the last call, or when the signal fires. */
+  async next(): Promise<void> {
+    await new Promise<void>((resolve) => {
+      this.#wake = resolve;
+      if (this.#isSet || this.#signal?.aborted) resolve();
+    });
+    this.#isSet = false;
+  }
+
+  close(): void {
+    this.#unwatch();
+    this.#signal?.removeEventListener("abort", this.#set);
+  }
+
+  readonly #set = (): void => {
+    this.#isSet = true;
+    this.#wake();
   };
 }
