@@ -158,3 +158,6 @@ export const CLEANUP_EVERY_MS = 10 * 60_000;
 
 /** Any time will do: only the timer's existence keeps the process alive. */
 export const KEEP_ALIVE_MS = 60 * 60_000;
+
+/** What a tool says of its progress: a line, not a report. */
+export const MAX_PROGRESS_CHARS = 500;

@@ -7,7 +7,7 @@ import { join, posix } from "node:path";
 import { describe, expect, test } from "vitest";
 
 const FLOORS: readonly (readonly string[])[] = [
-  ["errors", "limits", "clock", "principal"],
+  ["errors", "limits", "clock", "principal", "failpoint"],
   ["agent", "wire"],
   ["persistence/", "client/", "call"],
   ["fault/", "security/", "cost/", "supervision/", "observability/", "model/", "tool/", "stream/"],

@@ -1,53 +1,49 @@
 import type { Clock } from "../clock.ts";
 import { GroundcrewError } from "../errors.ts";
 
-/**
- * Runs `effect` with a signal that fires when its time is over or the run has to stop. Passing the deadline means that nobody
- * waits any longer, not that nothing happened: what that means for the step is the caller's to say.
- * @throws GroundcrewError `STEP_TIMEOUT`; otherwise what `effect` throws.
- */
-export async function withDeadline<T>(
-  call: { name: string; timeoutMs: number; clock: Clock; signal: AbortSignal },
-  effect: (signal: AbortSignal) => Promise<T>,
-): Promise<T> {
-  const own = new AbortController();
-  const stop = () => own.abort(call.signal.reason);
-  if (call.signal.aborted) stop();
-  else call.signal.addEventListener("abort", stop, { once: true });
-  let cancelTimer = () => {};
-  const deadline = new Promise<never>((_, reject) => {
-    cancelTimer = call.clock.after(call.timeoutMs, () => {
-      const error = new GroundcrewError("STEP_TIMEOUT", `"${call.name}" took longer than ${call.timeoutMs} ms.`, { value: call.timeoutMs });
-      own.abort(error);
-      reject(error);
-    });
-  });
-  const outcome = effect(own.signal);
-  outcome.catch(() => {}); // a result that comes late is nobody's error
-  try {
-    return await Promise.race([outcome, deadline]);
-  } finally {
-    cancelTimer();
-    call.signal.removeEventListener("abort", stop);
-  }
+export interface Bounds {
+  /** For the error. */
+  name: string;
+  timeoutMs: number;
+  clock: Clock;
+  /** Fires when the run has to stop. */
+  signal: AbortSignal;
+  /** How long to wait for an outcome once `signal` has fired. */
+  graceMs: number;
 }
 
-/** `outcome`, but no longer than `graceMs` after `signal` fires; rejects with the signal's reason then. */
-export async function abortable<T>(outcome: Promise<T>, signal: AbortSignal, graceMs: number, clock: Clock): Promise<T> {
-  let cancelTimer = () => {};
-  let stop = () => {};
-  const stopped = new Promise<never>((_, reject) => {
-    stop = () => {
-      if (graceMs === 0) reject(signal.reason);
-      else cancelTimer = clock.after(graceMs, () => reject(signal.reason));
+/**
+ * Runs `effect` with a signal of its own, which fires when its time is over or the run has to stop, and stops waiting for it
+ * then. That means that nobody waits any longer, not that nothing happened: what it means for the step is the caller's to say.
+ * A result that comes later is dropped.
+ * @throws GroundcrewError `STEP_TIMEOUT`; the reason of `signal`; otherwise what `effect` throws.
+ */
+export function withDeadline<T>({ name, timeoutMs, clock, signal, graceMs }: Bounds, effect: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const own = new AbortController();
+    let cancelGrace = () => {};
+    const settle = () => {
+      cancelDeadline();
+      cancelGrace();
+      signal.removeEventListener("abort", stop);
     };
+    const giveUp = (reason: unknown) => {
+      settle();
+      own.abort(reason);
+      reject(reason);
+    };
+    const stop = () => {
+      own.abort(signal.reason);
+      if (graceMs === 0) giveUp(signal.reason);
+      else cancelGrace = clock.after(graceMs, () => giveUp(signal.reason));
+    };
+    const cancelDeadline = clock.after(timeoutMs, () => giveUp(tooLong(name, timeoutMs)));
+    signal.addEventListener("abort", stop);
     if (signal.aborted) stop();
-    else signal.addEventListener("abort", stop, { once: true });
+    effect(own.signal).then(resolve, reject).finally(settle);
   });
-  try {
-    return await Promise.race([outcome, stopped]);
-  } finally {
-    cancelTimer();
-    signal.removeEventListener("abort", stop);
-  }
+}
+
+function tooLong(name: string, timeoutMs: number): GroundcrewError {
+  return new GroundcrewError("STEP_TIMEOUT", `"${name}" took longer than ${timeoutMs} ms.`, { value: timeoutMs });
 }

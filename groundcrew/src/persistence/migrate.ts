@@ -1,5 +1,6 @@
 import type { DatabaseSync } from "node:sqlite";
 import { GroundcrewError } from "../errors.ts";
+import { failpoint } from "../failpoint.ts";
 
 /** In the header of the file: tells a Groundcrew store from any other SQLite database. "GCRW". */
 const APPLICATION_ID = 0x47435257;
@@ -18,7 +19,10 @@ export function migrate(db: DatabaseSync, migrations: readonly string[], locatio
     mustBeOurs(db, from, location);
     if (from > migrations.length) throw tooNew(from, migrations.length, location);
     for (const migration of migrations.slice(from)) db.exec(migration);
-    db.exec(`pragma user_version = ${migrations.length}; pragma application_id = ${APPLICATION_ID}; commit`);
+    db.exec(`pragma user_version = ${migrations.length}; pragma application_id = ${APPLICATION_ID}`);
+    failpoint("commit.before");
+    db.exec("commit");
+    failpoint("commit.after");
   } finally {
     if (db.isTransaction) db.exec("rollback");
   }

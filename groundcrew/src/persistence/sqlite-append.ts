@@ -3,27 +3,60 @@ import { GroundcrewError } from "../errors.ts";
 import type { Chunk } from "./event.ts";
 import { writeEvents } from "./event.ts";
 import type { Inbox } from "./sqlite-inbox.ts";
-import type { Journal } from "./sqlite-journal.ts";
+import type { ChunkRow, Journal } from "./sqlite-journal.ts";
 import type { Leases } from "./sqlite-lease.ts";
 import { millis, type RunRecord, row, type Transaction } from "./sqlite-row.ts";
 import type { Append, Appended, TerminalStatus, Transition } from "./store.ts";
 
-/** An append, made ready outside the transaction. */
+/** An append, checked and serialised before its transaction: what it holds cannot fail half-way. */
 export interface PreparedAppend {
   write: Append;
+  /** Numbers of its events; 0 without any. */
   first: number;
   last: number;
   data: string;
+  chunks: ChunkRow[];
+  sessionState: string | undefined;
+  bytes: number;
 }
 
+/** @throws GroundcrewError `INTERNAL` for events or chunks that do not follow each other */
 export function prepareAppend(write: Append): PreparedAppend {
-  const { events } = write;
+  const { run, events, next } = write;
+  const first = events[0]?.seq ?? 0;
+  if (!events.every((event, i) => event.seq === first + i)) throw outOfOrder(run, "its events are not numbered one after the other");
+  if (next?.to === "parked" && next.dueAt !== null) millis(next.dueAt, "dueAt");
+
+  const data = events.length > 0 ? writeEvents(events) : "";
+  const chunks = chunkRows(run, write.chunks);
+  const state = next && "sessionState" in next ? next.sessionState : undefined;
+  const sessionState = state === undefined ? undefined : JSON.stringify(state);
+  const sizes = [data, sessionState ?? "", ...chunks.map((row) => row.data), ...write.blobs.map((blob) => blob.data)];
   return {
     write,
-    first: events[0]?.seq ?? 0,
+    first,
     last: events.at(-1)?.seq ?? 0,
-    data: events.length > 0 ? writeEvents(events) : "",
+    data,
+    chunks,
+    sessionState,
+    bytes: sizes.reduce((sum, text) => sum + text.length, 0),
   };
+}
+
+/** One row for the chunks behind one event. */
+function chunkRows(run: string, chunks: readonly Chunk[]): ChunkRow[] {
+  const groups: Chunk[][] = [];
+  for (const chunk of chunks) {
+    const group = groups.at(-1);
+    const before = group?.at(-1);
+    if (before?.after === chunk.after && before.index + 1 === chunk.index) group?.push(chunk);
+    else if (before && (chunk.after <= before.after || chunk.index !== 1)) throw outOfOrder(run, "its chunks do not follow each other");
+    else groups.push([chunk]);
+  }
+  return groups.map((group) => {
+    const { after, index } = group[0] as Chunk;
+    return { after, first: index, last: index + group.length - 1, data: JSON.stringify(group) };
+  });
 }
 
 /** A run that is open and held by the worker that writes. */
@@ -46,7 +79,9 @@ export function openAppend(db: DatabaseSync, leases: Leases, inbox: Inbox, journ
   );
   const touch = db.prepare("update sessions set active_at = ? where n = ?");
   const keepState = db.prepare("update sessions set state = ? where n = ?");
-  const nextTurn = db.prepare("select n, id, status, due_at, start_at from runs where session = ? and finished_at is null order by turn limit 1");
+  const nextTurn = db.prepare(
+    "select n, id, status, due_at, start_at from runs where session = ? and finished_at is null order by turn limit 1",
+  );
   const release = db.prepare("update runs set due_at = ?2, timed = ?3 where n = ?1");
 
   function mustHold({ write, first, last }: PreparedAppend): Held {
@@ -56,31 +91,24 @@ export function openAppend(db: DatabaseSync, leases: Leases, inbox: Inbox, journ
         run: write.run,
       });
     }
-    if (last > 0 && (first !== run.head + 1 || last - first + 1 !== write.events.length)) {
+    if (last > 0 && first !== run.head + 1) {
       throw outOfOrder(write.run, `events ${first} to ${last} do not follow event ${run.head}`);
     }
     return run;
   }
 
-  /** Runs of chunks behind one event each. What stands behind an older event, or leaves a gap, would be missed by a reader. */
-  function chunksByEvent({ write, last }: PreparedAppend, run: Held): Chunk[][] {
-    const groups: Chunk[][] = [];
-    let at = run.head;
-    let index = write.chunks.length > 0 ? journal.lastChunk(run.n, at) : 0;
-    for (const chunk of write.chunks) {
-      if (chunk.after > at) [at, index] = [chunk.after, 0];
-      if (chunk.after !== at || chunk.index !== index + 1 || at > Math.max(last, run.head)) {
-        throw outOfOrder(write.run, `chunk ${chunk.after}.${chunk.index} does not follow ${at}.${index}`);
+  /** Chunks behind an older event, or with a gap, would be missed by a reader that is further on. */
+  function chunksMustFollow({ write, last, chunks }: PreparedAppend, run: Held): void {
+    const head = Math.max(run.head, last);
+    for (const { after, first } of chunks) {
+      const before = after === run.head ? journal.lastChunk(run.n, after) : 0; // behind an event of this very write there is none
+      if (after < run.head || after > head || first !== before + 1) {
+        throw outOfOrder(write.run, `chunk ${after}.${first} does not follow ${after}.${before} below event ${head}`);
       }
-      const group = groups.at(-1);
-      if (group?.[0]?.after === at) group.push(chunk);
-      else groups.push([chunk]);
-      index++;
     }
-    return groups;
   }
 
-  function move(tx: Transaction, run: Held, next: Transition, signalled: boolean): void {
+  function move(tx: Transaction, run: Held, next: Transition, sessionState: string | undefined, signalled: boolean): void {
     if (next.to === "queued" || (next.to === "parked" && signalled)) {
       queue.run(run.n, tx.now);
     } else if (next.to === "parked") {
@@ -88,7 +116,7 @@ export function openAppend(db: DatabaseSync, leases: Leases, inbox: Inbox, journ
       park.run(run.n, next.reason, dueAt, dueAt !== null && dueAt > tx.now ? 1 : 0, tx.now);
     } else {
       end(tx, run, next.to);
-      if (run.session !== null && next.sessionState !== undefined) keepState.run(JSON.stringify(next.sessionState), run.session);
+      if (run.session !== null && sessionState !== undefined) keepState.run(sessionState, run.session);
     }
   }
 
@@ -125,16 +153,16 @@ export function openAppend(db: DatabaseSync, leases: Leases, inbox: Inbox, journ
     }
 
     const run = mustHold(prepared);
-    const chunks = chunksByEvent(prepared, run);
+    chunksMustFollow(prepared, run);
     const waiting = write.next ? inbox.waiting(run.n).filter((signal) => !write.consumed.includes(signal.id)) : [];
     const mustAnswer = write.next?.to === "succeeded" || write.next?.to === "failed";
     if (mustAnswer && waiting.some((signal) => signal.kind === "message")) return "signalled";
 
     if (last > 0) journal.events(run.n, last, data);
-    for (const group of chunks) journal.chunks(run.n, group);
+    for (const chunks of prepared.chunks) journal.chunks(run.n, chunks);
     journal.blobs(run.n, write.blobs);
     inbox.consume(run.n, write.consumed);
-    if (write.next) move(tx, run, write.next, waiting.length > 0);
+    if (write.next) move(tx, run, write.next, prepared.sessionState, waiting.length > 0);
     tx.changed.add(write.run);
     return "written";
   };

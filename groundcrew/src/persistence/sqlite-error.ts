@@ -2,14 +2,22 @@ import { type ErrorCode, GroundcrewError, isError } from "../errors.ts";
 
 /** SQLite's primary result codes, as far as they tell a user something. https://sqlite.org/rescode.html */
 const meanings: Record<number, { code: ErrorCode; what: string; fix: string }> = {
-  3: { code: "STORE_UNAVAILABLE", what: "may not be opened", fix: "Give this user the right to read and write the file and its directory." },
+  3: {
+    code: "STORE_UNAVAILABLE",
+    what: "may not be opened",
+    fix: "Give this user the right to read and write the file and its directory.",
+  },
   5: { code: "STORE_BUSY", what: "is locked by another program", fix: "End the program that holds a transaction on it open." },
   6: { code: "STORE_BUSY", what: "is locked by another connection", fix: "Try again." },
   8: { code: "STORE_UNAVAILABLE", what: "is read-only", fix: "Give this user the right to write the file and its directory." },
   10: { code: "STORE_UNAVAILABLE", what: "cannot be read or written", fix: "Look for errors of the disk in the system's log." },
   11: { code: "STORE_CORRUPT", what: "is damaged", fix: "Restore it from a backup." },
   13: { code: "STORE_FULL", what: "is on a disk that is full", fix: "Free some space; nothing that was accepted is lost." },
-  14: { code: "STORE_UNAVAILABLE", what: "cannot be opened", fix: "Check that it is a file, and that this user may read and write it and its directory." },
+  14: {
+    code: "STORE_UNAVAILABLE",
+    what: "cannot be opened",
+    fix: "Check that it is a file, and that this user may read and write it and its directory.",
+  },
   26: { code: "STORE_CORRUPT", what: "is not a database", fix: "Name another file, or restore this one from a backup." },
 };
 

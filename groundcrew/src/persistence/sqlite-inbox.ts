@@ -23,14 +23,20 @@ export function openInbox(db: DatabaseSync) {
   const known = db.prepare("select 1 from signals where run = ? and id = ?");
   const count = db.prepare("select count(*) as n from signals where run = ? and consumed = 0");
   const insert = db.prepare("insert into signals (run, id, kind, name, value, sender, at) values (?, ?, ?, ?, ?, ?, ?)");
-  const wake = db.prepare("update runs set status = 'queued', reason = null, due_at = ?2, timed = 0, changed_at = ?2 where n = ?1 and status = 'parked'");
+  const wake = db.prepare(
+    "update runs set status = 'queued', reason = null, due_at = ?2, timed = 0, changed_at = ?2 where n = ?1 and status = 'parked'",
+  );
   const hasten = db.prepare("update runs set due_at = ?2, timed = 0 where n = ?1 and status = 'queued' and (due_at is null or timed = 1)");
   const waiting = db.prepare("select id, kind from signals where run = ? and consumed = 0");
   const consume = db.prepare("update signals set consumed = 1, value = null where run = ? and id = ?");
   const drop = db.prepare("delete from signals where run = ?");
   const columns = "s.id, r.id as run, s.kind, s.name, s.value, s.sender, s.at";
-  const ofRun = db.prepare(`select ${columns} from runs r cross join signals s on s.run = r.n where r.n = ? and s.consumed = 0 order by s.n`);
-  const ofWorker = db.prepare(`select ${columns} from runs r cross join signals s on s.run = r.n where r.worker = ? and s.consumed = 0 order by s.n`);
+  const ofRun = db.prepare(
+    `select ${columns} from runs r cross join signals s on s.run = r.n where r.n = ? and s.consumed = 0 order by s.n`,
+  );
+  const ofWorker = db.prepare(
+    `select ${columns} from runs r cross join signals s on s.run = r.n where r.worker = ? and s.consumed = 0 order by s.n`,
+  );
 
   /** Lays it in the inbox of an open run and wakes the run. */
   function put(tx: Transaction, run: number, signal: Omit<Signal, "at">): boolean {
@@ -57,7 +63,9 @@ export function openInbox(db: DatabaseSync) {
       const run = row<{ n: number; status: RunStatus }>(find, signal.run);
       if (!run) throw new GroundcrewError("RUN_NOT_FOUND", `There is no run ${signal.run}.`, { run: signal.run });
       if (isTerminal(run.status)) {
-        throw new GroundcrewError("RUN_FINISHED", `Run ${signal.run} has ended (${run.status}); it takes no more signals.`, { run: signal.run });
+        throw new GroundcrewError("RUN_FINISHED", `Run ${signal.run} has ended (${run.status}); it takes no more signals.`, {
+          run: signal.run,
+        });
       }
       if (known.get(run.n, signal.id)) return false;
       mustHaveRoom(run.n, signal.run);

@@ -13,7 +13,8 @@ interface Stored extends Record<string, string | number> {
   data: string;
 }
 
-interface StoredChunks extends Stored {
+/** The chunks `first` to `last` behind event `after`. */
+export interface ChunkRow extends Stored {
   after: number;
   first: number;
 }
@@ -37,7 +38,10 @@ export function openJournal(db: DatabaseSync) {
   const head = db.prepare("select n, status, (select coalesce(max(last), 0) from events where run = n) as head from runs where id = ?");
   const all = db.prepare("select last, data from events where run = ? order by last");
   const eventsBehind = db.prepare("select last, data from events where run = ? and last > ? order by last");
-  const chunksBehind = db.prepare("select after, first, last, data from chunks where run = ? and (after, last) > (?, ?) order by after, last");
+  const chunksBehind = db.prepare(
+    "select after, first, last, data from chunks where run = ? and (after, last) > (?, ?) order by after, last",
+  );
+  const newest = db.prepare("select last, data from events where run = ? order by last desc limit 1");
   const blob = db.prepare("select data from blobs where hash = ?");
 
   function mustFind(run: string): Head {
@@ -65,11 +69,8 @@ export function openJournal(db: DatabaseSync) {
       insertEvents.run(run, last, data);
     },
 
-    /** @param chunks which follow the same event, in order. */
-    chunks(run: number, chunks: readonly Chunk[]): void {
-      const first = chunks[0];
-      if (!first) return;
-      insertChunks.run(run, first.after, first.index, first.index + chunks.length - 1, JSON.stringify(chunks));
+    chunks(run: number, { after, first, last, data }: ChunkRow): void {
+      insertChunks.run(run, after, first, last, data);
       streamed.run(run);
     },
 
@@ -87,6 +88,11 @@ export function openJournal(db: DatabaseSync) {
     journal(run: string): Event[] {
       const { n } = mustFind(run);
       return (all.all(n) as Stored[]).flatMap(({ last, data }) => readEvents(run, last, data));
+    },
+
+    last(run: string): Event {
+      const { last, data } = row<Stored>(newest, mustFind(run).n) as Stored;
+      return readEvents(run, last, data).at(-1) as Event;
     },
 
     read(run: string, after: Cursor, limit: number): Page {
@@ -112,7 +118,7 @@ function* eventsAfter(statement: StatementSync, run: string, n: number, { seq }:
 }
 
 function* chunksAfter(statement: StatementSync, n: number, { seq, chunk }: Cursor): Generator<Chunk, undefined> {
-  for (const { after, data } of statement.iterate(n, seq, chunk) as Iterable<StoredChunks>) {
+  for (const { after, data } of statement.iterate(n, seq, chunk) as Iterable<ChunkRow>) {
     for (const item of JSON.parse(data) as Chunk[]) if (after > seq || item.index > chunk) yield item;
   }
 }

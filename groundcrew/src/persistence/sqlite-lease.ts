@@ -27,7 +27,9 @@ export function openLeases(db: DatabaseSync, inbox: Inbox) {
   const forget = db.prepare("delete from workers where id = ?");
   const held = db.prepare("select id from runs where worker = ?");
   const orphan = db.prepare("update runs set due_at = ?2, timed = 0 where worker = ?1");
-  const handBack = db.prepare("update runs set status = 'queued', worker = null, due_at = ?2, timed = 0, changed_at = ?2 where worker = ?1");
+  const handBack = db.prepare(
+    "update runs set status = 'queued', worker = null, due_at = ?2, timed = 0, changed_at = ?2 where worker = ?1",
+  );
   const ready = db.prepare("select n, due_at from runs where agent = ? and timed = 0 and due_at is not null order by due_at limit ?");
   const timed = db.prepare("select n, due_at from runs where agent = ? and timed = 1 and due_at <= ? order by due_at limit ?");
   const take = db.prepare(

@@ -120,4 +120,3 @@ export function millis(value: number, what: string): number {
   if (Number.isSafeInteger(Math.ceil(value))) return Math.ceil(value);
   throw new GroundcrewError("INTERNAL", `Expected \`${what}\` to be wall-clock milliseconds, got ${value}.`, { value });
 }
-

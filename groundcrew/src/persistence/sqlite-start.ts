@@ -30,10 +30,14 @@ export function openStart(db: DatabaseSync, inbox: Inbox, journal: Journal) {
     const before = row<{ hash: string; run: number }>(started, tenant, run.agent, run.start.key);
     if (!before) return null;
     if (before.hash === run.start.hash) return { outcome: "existing", run: load(before.run) };
-    throw new GroundcrewError("START_CONFLICT", `The key ${JSON.stringify(run.start.key)} has started a run of ${run.agent} with another input.`, {
-      value: run.start.key,
-      fix: "Use a new key for a new request.",
-    });
+    throw new GroundcrewError(
+      "START_CONFLICT",
+      `The key ${JSON.stringify(run.start.key)} has started a run of ${run.agent} with another input.`,
+      {
+        value: run.start.key,
+        fix: "Use a new key for a new request.",
+      },
+    );
   }
 
   function load(n: number) {
@@ -80,7 +84,10 @@ export function openStart(db: DatabaseSync, inbox: Inbox, journal: Journal) {
   /** What a message does that comes while a turn is open. */
   function meet(tx: Transaction, run: NewRun, turn: SessionTurn, open: { n: number; id: string }): Created | null {
     if (turn.busy === "reject") {
-      throw new GroundcrewError("SESSION_BUSY", `Run ${open.id} is still answering in session ${turn.id}.`, { run: open.id, retryAfterMs: 1_000 });
+      throw new GroundcrewError("SESSION_BUSY", `Run ${open.id} is still answering in session ${turn.id}.`, {
+        run: open.id,
+        retryAfterMs: 1_000,
+      });
     }
     const from = run.principal.user;
     if (turn.busy === "interrupt") {

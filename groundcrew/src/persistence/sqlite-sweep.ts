@@ -23,9 +23,7 @@ export function openSweep(db: DatabaseSync) {
     (select coalesce(max(last), 0) from events where run = r.n) as events,
     (select coalesce(sum(last - first + 1), 0) from chunks where run = r.n) as chunks,
     1 + (select count(*) from events where run = r.n) + (select count(*) from chunks where run = r.n) as rows`;
-  const finishedRuns = db.prepare(
-    `select ${weigh} from runs r where r.session is null and r.finished_at < ? order by r.finished_at`,
-  );
+  const finishedRuns = db.prepare(`select ${weigh} from runs r where r.session is null and r.finished_at < ? order by r.finished_at`);
   const idleSessions = db.prepare(`select n from sessions s where active_at < ?
     and not exists (select 1 from runs where session = s.n and finished_at is null) order by active_at`);
   const runsOfSession = db.prepare(`select ${weigh} from runs r where r.session = ? order by r.turn`);
@@ -49,7 +47,12 @@ export function openSweep(db: DatabaseSync) {
   const deleteSession = db.prepare("delete from sessions where n = ?");
 
   function select(policy: SweepPolicy): Selection {
-    const chosen: Selection = { runs: [], streams: [], sessions: [], report: { runs: 0, sessions: 0, events: 0, chunks: 0, blobs: 0, more: false } };
+    const chosen: Selection = {
+      runs: [],
+      streams: [],
+      sessions: [],
+      report: { runs: 0, sessions: 0, events: 0, chunks: 0, blobs: 0, more: false },
+    };
     const { report } = chosen;
     let left = policy.limit;
 

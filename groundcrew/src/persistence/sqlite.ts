@@ -5,10 +5,10 @@
 import { closeSync, existsSync, mkdirSync, openSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import { setTimeout as sleep } from "node:timers/promises";
 import { type Clock, systemClock } from "../clock.ts";
 import { GroundcrewError, isError } from "../errors.ts";
-import { DEFAULT_POLL_MS, MAX_STORE_PAUSE_MS, STORE_PATIENCE_MS } from "../limits.ts";
+import { failpoint } from "../failpoint.ts";
+import { DEFAULT_POLL_MS, MAX_BATCH_ROWS, MAX_STORE_PAUSE_MS, STORE_PATIENCE_MS } from "../limits.ts";
 import { GroupCommit, type Outcome } from "./group-commit.ts";
 import { migrate } from "./migrate.ts";
 import { openAppend, prepareAppend } from "./sqlite-append.ts";
@@ -99,7 +99,7 @@ async function patiently<T>(location: string, attempt: () => T): Promise<T> {
     } catch (error) {
       if (!mayPass(error) || waited >= STORE_PATIENCE_MS) throw storeError(error, location);
     }
-    await sleep(MAX_STORE_PAUSE_MS);
+    await new Promise((resume) => setTimeout(resume, MAX_STORE_PAUSE_MS));
   }
 }
 
@@ -152,9 +152,9 @@ class SqliteStore implements Store {
     return this.#write((tx) => this.#verbs.leases.claim(tx, worker, agents, limit));
   }
 
-  append(write: Append): Promise<Appended> {
+  async append(write: Append): Promise<Appended> {
     const prepared = prepareAppend(write);
-    return this.#write((tx) => this.#verbs.append(tx, prepared), prepared.data.length);
+    return this.#write((tx) => this.#verbs.append(tx, prepared), prepared.bytes);
   }
 
   signal(signal: Omit<Signal, "at">): Promise<boolean> {
@@ -185,6 +185,10 @@ class SqliteStore implements Store {
     return this.#read(() => this.#verbs.journal.journal(run));
   }
 
+  last(run: string): ReturnType<Store["last"]> {
+    return this.#read(() => this.#verbs.journal.last(run));
+  }
+
   session(tenant: string, id: string): Promise<SessionRow | null> {
     return this.#read(() => this.#verbs.lists.session(tenant, id));
   }
@@ -199,7 +203,7 @@ class SqliteStore implements Store {
 
   sweep(policy: SweepPolicy): Promise<SweepReport> {
     if (policy.dryRun) return this.#read(() => this.#verbs.sweep(policy));
-    return this.#write(() => this.#verbs.sweep(policy), policy.limit * PAGE_BYTES);
+    return this.#write(() => this.#verbs.sweep(policy), MAX_BATCH_ROWS * PAGE_BYTES); // in a batch of its own
   }
 
   watch(listener: (change: Change) => void): () => void {
@@ -250,7 +254,9 @@ class SqliteStore implements Store {
         this.#verbs.beginImmediate.run();
         tx.now = this.#clock.now();
         const outcomes = batch.map((write) => refused.get(write) ?? attempt(write, tx));
+        failpoint("commit.before");
         this.#verbs.commit.run();
+        failpoint("commit.after");
         this.#committed(batch, tx);
         return outcomes;
       } catch (failure) {

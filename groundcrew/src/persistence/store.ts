@@ -219,6 +219,8 @@ export interface Store {
   read(run: string, after: Cursor, limit: number): Promise<Page>;
   /** All events, without chunks. @throws GroundcrewError `RUN_NOT_FOUND`, `EVENT_UNREADABLE` */
   journal(run: string): Promise<Event[]>;
+  /** The newest event: how a run ended, without its whole journal. @throws GroundcrewError `RUN_NOT_FOUND`, `EVENT_UNREADABLE` */
+  last(run: string): Promise<Event>;
   session(tenant: string, id: string): Promise<SessionRow | null>;
   sessions(filter: SessionFilter): Promise<SessionRow[]>;
   blob(hash: string): Promise<string | null>;

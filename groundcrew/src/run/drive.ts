@@ -44,18 +44,16 @@ async function loadSessionState({ run, deps, state }: Execution): Promise<void> 
 
 type Outcome = { output: unknown } | { error: unknown } | { halt: Halt };
 
-/** Works on the run until it ends, parks, or is somebody else's. Never throws: what can go wrong is an outcome. */
+/**
+ * Works on the run until it ends, parks, or is handed back. What the run's own code does wrong is an outcome of the run.
+ * @throws what made the run somebody else's: `SUPERSEDED`, or what the store said when it did not take a write
+ */
 export async function drive(execution: Execution): Promise<void> {
   const definition = execution.deps.agents.get(execution.run.agent) as Definition;
   for (;;) {
     const outcome = await outcomeOf(execution, definition);
-    if ("halt" in outcome && outcome.halt.to === "lost") return;
-    try {
-      if ((await finish(execution, outcome)) === "written") return;
-    } catch (error) {
-      execution.halt({ to: "lost", error });
-      return;
-    }
+    if ("halt" in outcome && outcome.halt.to === "lost") throw outcome.halt.error;
+    if ((await finish(execution, outcome)) === "written") return;
     execution.receive(await messagesFor(execution)); // a message came as the run was about to end: it is answered first
   }
 }
@@ -100,7 +98,7 @@ async function stop(execution: Execution, halt: Halt): Promise<"written" | "sign
     case "queued":
       return journal.end({ to: "queued" }, { type: "run.released", why: halt.why });
     case "lost":
-      return "written";
+      throw halt.error;
     case "cancelled":
       await stopChildren(execution, halt.why);
       return end(execution, "cancelled", { type: "run.cancelled", why: halt.why, ...(halt.by !== undefined && { by: halt.by }) });

@@ -9,7 +9,7 @@ import { coerceError, GroundcrewError } from "../errors.ts";
 import { DEFAULT_MODEL_TIMEOUT_MS, DEFAULT_TOOL_TIMEOUT_MS, MAX_ATTEMPTS, REPLAY_HOLD_MS } from "../limits.ts";
 import { hashValue, type JsonValue } from "../persistence/codec.ts";
 import type { Execution } from "./execution.ts";
-import { mismatch, perform, progressFact } from "./step.ts";
+import { mismatch, perform } from "./step.ts";
 import { callChild, sleep, waitForSignal } from "./wait.ts";
 
 export async function runFlow(execution: Execution, flow: Flow): Promise<unknown> {
@@ -40,7 +40,7 @@ function contextOf(execution: Execution, replay: Replay): FlowContext {
       const input = definition.kind === "flow" ? request["input"] : agentInput(request);
       return callChild(execution, await replay.visit(`call:${definition.name}`), definition, input);
     }) as FlowContext["call"],
-    progress: (fraction, what) => execution.journal.note(progressFact(fraction, what)),
+    progress: (fraction, what) => execution.journal.progress(fraction, what),
   };
 }
 

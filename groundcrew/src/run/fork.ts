@@ -1,11 +1,16 @@
 /** A run that continues from another's past. The past is copied, not shared: neither can change the other. */
+import type { Clock } from "../clock.ts";
 import { GroundcrewError } from "../errors.ts";
 import { type Blob, blobHash, type JsonValue } from "../persistence/codec.ts";
 import type { Event } from "../persistence/event.ts";
 import { fold } from "../persistence/fold.ts";
 import { newRunId } from "../persistence/id.ts";
-import type { RunRow } from "../persistence/store.ts";
-import type { HandleDeps } from "./handle.ts";
+import type { RunRow, Store } from "../persistence/store.ts";
+
+export interface ForkDeps {
+  store: Store;
+  clock: Clock;
+}
 
 /** Events about one stay of the old run, not about its work. */
 const STAY: ReadonlySet<Event["type"]> = new Set([
@@ -25,7 +30,7 @@ const STAY: ReadonlySet<Event["type"]> = new Set([
  * @param from a step's key; undefined copies all that came to an end.
  * @throws GroundcrewError `STEP_NOT_FOUND`, `EVENT_UNREADABLE`
  */
-export async function forkRun({ store, clock }: HandleDeps, old: RunRow, from: string | undefined): Promise<RunRow> {
+export async function forkRun({ store, clock }: ForkDeps, old: RunRow, from: string | undefined): Promise<RunRow> {
   const events = await store.journal(old.id);
   const now = clock.now();
   const id = newRunId(now, old.session ?? undefined);

@@ -48,8 +48,8 @@ export class Run<OUTPUT = unknown> {
   /** Waits for the end. @throws GroundcrewError the run's own error; `RUN_CANCELLED`, `RUN_EXPIRED`; the signal's reason */
   async result(options: { signal?: AbortSignal | undefined } = {}): Promise<OUTPUT> {
     await this.#ended(options.signal);
-    const end = (await this.#deps.store.journal(this.id)).at(-1);
-    if (end?.type === "run.succeeded") return (await this.#decode(end.output)) as OUTPUT;
+    const end = await this.#deps.store.last(this.id);
+    if (end.type === "run.succeeded") return (await this.#decode(end.output)) as OUTPUT;
     throw failureOf(this.id, end);
   }
 
@@ -147,10 +147,10 @@ export class Run<OUTPUT = unknown> {
   }
 }
 
-function failureOf(run: string, end: Event | undefined): GroundcrewError {
-  if (end?.type === "run.failed") return fromErrorRecord(end.error, run);
-  if (end?.type === "run.cancelled") return new GroundcrewError("RUN_CANCELLED", `Run ${run} was cancelled: ${end.why}.`, { run });
-  if (end?.type === "run.expired") return new GroundcrewError("RUN_EXPIRED", `Run ${run} passed its deadline.`, { run });
+function failureOf(run: string, end: Event): GroundcrewError {
+  if (end.type === "run.failed") return fromErrorRecord(end.error, run);
+  if (end.type === "run.cancelled") return new GroundcrewError("RUN_CANCELLED", `Run ${run} was cancelled: ${end.why}.`, { run });
+  if (end.type === "run.expired") return new GroundcrewError("RUN_EXPIRED", `Run ${run} passed its deadline.`, { run });
   return new GroundcrewError("EVENT_UNREADABLE", `Run ${run} is over, but its journal does not say how it ended.`, { run });
 }
 

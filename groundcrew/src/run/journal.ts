@@ -7,7 +7,8 @@
  */
 import type { Clock } from "../clock.ts";
 import { GroundcrewError } from "../errors.ts";
-import { COALESCE_MS, MAX_EVENTS_PER_RUN } from "../limits.ts";
+import { failpoint } from "../failpoint.ts";
+import { COALESCE_MS, MAX_EVENTS_PER_RUN, MAX_PROGRESS_CHARS } from "../limits.ts";
 import { type Blob, blobHash, type Codec, type JsonValue } from "../persistence/codec.ts";
 import type { Chunk, Event, Fact } from "../persistence/event.ts";
 import { apply, fold, type RunState } from "../persistence/fold.ts";
@@ -61,6 +62,16 @@ export class Journal {
     this.#deps.ticker.add(this);
   }
 
+  /** Progress for every reader; of what comes within a tick the last counts. A fraction out of range must not end a run. */
+  progress(fraction: number, what: string, step?: string): void {
+    const inRange = Number.isFinite(fraction) ? Math.min(1, Math.max(0, fraction)) : 0;
+    const fact: Fact = { type: "progress", fraction: inRange, what: String(what).slice(0, MAX_PROGRESS_CHARS), ...(step !== undefined && { step }) };
+    const last = this.#events.at(-1);
+    if (last?.type !== "progress" || last.step !== step) return this.note(fact);
+    Object.assign(last, fact);
+    apply(this.state, last);
+  }
+
   /** Marks a signal as taken by what is noted with it. */
   consume(signal: string): void {
     this.#consumed.push(signal);
@@ -68,6 +79,7 @@ export class Journal {
 
   /** Output of a step in flight. Deltas of one part that come within a tick are one chunk. */
   chunk(step: string, attempt: number, part: JsonValue): void {
+    failpoint("chunk");
     const last = this.#chunks.at(-1);
     const isSame = last !== undefined && last.after === this.state.head && last.step === step && last.attempt === attempt;
     const merged = isSame ? mergeDelta(last.part, part) : undefined;

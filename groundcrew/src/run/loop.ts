@@ -98,7 +98,10 @@ async function runTool(execution: Execution, agent: Agent, call: ToolCall, messa
       run: ({ signal, attempt }) => {
         if (call.invalid !== undefined) throw new GroundcrewError("TOOL_FAILED", call.invalid);
         if (!tool?.execute) throw new GroundcrewError("TOOL_FAILED", `There is no tool "${call.toolName}" any more.`);
-        const onPreliminary = (output: unknown) => journal.chunk(step, attempt, preliminary(execution, call, output));
+        const onPreliminary = (output: unknown) => {
+          const part = preliminary(execution, call, output);
+          if (part !== undefined) journal.chunk(step, attempt, part);
+        };
         // The tool gets its own copy: what it does to its input must not reach the transcript.
         return executeTool(tool, structuredClone(call.input), {
           toolCallId: call.toolCallId,
@@ -127,7 +130,9 @@ function keyOf(key: (input: unknown) => string, call: ToolCall): string {
   return String(key(structuredClone(call.input)));
 }
 
-function preliminary(execution: Execution, call: ToolCall, output: unknown): JsonValue {
-  const json = execution.journal.encode(output, `preliminary result of tool "${call.toolName}"`);
-  return { type: "tool-output-available", toolCallId: call.toolCallId, preliminary: true, ...(json !== undefined && { output: json }) };
+/** A result before the last, for readers only. One that is too large to stand in the stream is not shown. */
+function preliminary(execution: Execution, call: ToolCall, output: unknown): JsonValue | undefined {
+  const { json, blob } = execution.deps.codec.encode(output, `preliminary result of tool "${call.toolName}"`);
+  if (blob || json === undefined) return undefined;
+  return { type: "tool-output-available", toolCallId: call.toolCallId, preliminary: true, output: json };
 }

@@ -5,13 +5,14 @@
 import type { Effect, Reconciled } from "../agent.ts";
 import { type Call, withCall } from "../call.ts";
 import { coerceError, type ErrorCode, fromErrorRecord, GroundcrewError, isError, toErrorRecord } from "../errors.ts";
+import { failpoint } from "../failpoint.ts";
 import { backoff, isRetryable } from "../fault/retry.ts";
+import { type Bounds, withDeadline } from "../fault/timeout.ts";
 import { CANCEL_GRACE_MS, RECONCILE_TIMEOUT_MS } from "../limits.ts";
 import type { JsonValue } from "../persistence/codec.ts";
 import type { Fact, StepKind } from "../persistence/event.ts";
 import type { StepState } from "../persistence/fold.ts";
 import type { Execution } from "./execution.ts";
-import { gated } from "./gates.ts";
 
 export interface StepSpec<T> {
   /** Its key in the journal: a resumed run finds it by this. */
@@ -86,14 +87,22 @@ interface StateChange {
   state?: Record<string, unknown>;
 }
 
-/** Runs the effect behind the gates. Stops waiting for it when the run has to stop; an effect that may have happened gets a moment to say so. */
+/** Runs the effect within its bounds. When the run has to stop, an effect that may have happened gets a moment to say so. */
 async function run<T>(execution: Execution, spec: StepSpec<T>, attempt: number, key: string, changes: StateChange): Promise<T> {
-  const effect = gated({ name: spec.name, timeoutMs: spec.timeoutMs, clock: execution.deps.clock, signal: execution.signal }, (signal) => {
+  const bounds = boundsOf(execution, spec.name, spec.timeoutMs, spec.effect === "read" ? 0 : CANCEL_GRACE_MS);
+  return withDeadline(bounds, (signal) => {
     const call = callOf(execution, spec, attempt, key, signal, changes);
-    return withCall(call, async () => spec.run(call));
+    return withCall(call, async () => {
+      failpoint("effect.before");
+      const value = await spec.run(call);
+      failpoint("effect.after");
+      return value;
+    });
   });
-  if (spec.effect === "read") return effect.now;
-  return effect.withGrace(CANCEL_GRACE_MS);
+}
+
+function boundsOf({ deps, signal }: Execution, name: string, timeoutMs: number, graceMs: number): Bounds {
+  return { name, timeoutMs, clock: deps.clock, signal, graceMs };
 }
 
 function callOf<T>(execution: Execution, spec: StepSpec<T>, attempt: number, key: string, signal: AbortSignal, changes: StateChange): Call {
@@ -107,7 +116,7 @@ function callOf<T>(execution: Execution, spec: StepSpec<T>, attempt: number, key
     attempt,
     key,
     signal,
-    progress: (fraction, what) => journal.note(progressFact(fraction, what, spec.step)),
+    progress: (fraction, what) => journal.progress(fraction, what, spec.step),
     state: {
       get: () => changes.state ?? (state.sessionState as Record<string, unknown> | undefined) ?? {},
       set: (next) => {
@@ -115,12 +124,6 @@ function callOf<T>(execution: Execution, spec: StepSpec<T>, attempt: number, key
       },
     },
   };
-}
-
-/** Progress as it is recorded: a fraction out of range is a mistake that must not end a run. */
-export function progressFact(fraction: number, what: string, step?: string): Fact {
-  const inRange = Number.isFinite(fraction) ? Math.min(1, Math.max(0, fraction)) : 0;
-  return { type: "progress", fraction: inRange, what: String(what).slice(0, 500), ...(step !== undefined && { step }) };
 }
 
 /** Derived, so that it need not be recorded: the same for every attempt, and for no other step. */
@@ -212,9 +215,14 @@ async function settleUnknown<T>(execution: Execution, spec: StepSpec<T>, step: S
 async function reconcile<T>(execution: Execution, spec: StepSpec<T>, step: StepState): Promise<Reconciled<unknown>> {
   await execution.enter();
   try {
-    const settings = { name: `reconcile ${spec.name}`, timeoutMs: RECONCILE_TIMEOUT_MS, clock: execution.deps.clock, signal: execution.signal };
-    const hook = gated(settings, async (signal) => spec.reconcile?.({ key: step.key ?? defaultKey(execution, spec.step), signal }) ?? "unknown");
-    return await hook.now;
+    const bounds = boundsOf(execution, `reconcile ${spec.name}`, RECONCILE_TIMEOUT_MS, 0);
+    const key = step.key ?? defaultKey(execution, spec.step);
+    return await withDeadline(bounds, async (signal) => {
+      failpoint("reconcile.before");
+      const answer = (await spec.reconcile?.({ key, signal })) ?? "unknown";
+      failpoint("reconcile.after");
+      return answer;
+    });
   } catch {
     return "unknown"; // a hook that cannot tell leaves the question to a person
   } finally {

@@ -90,7 +90,7 @@ async function startChild(execution: Execution, wait: StepState, definition: Def
 
 async function takeResult(execution: Execution, wait: StepState): Promise<void> {
   const { journal, deps } = execution;
-  const end = (await deps.store.journal(wait.child ?? "")).at(-1) as EventOf<"run.succeeded" | "run.failed" | "run.cancelled" | "run.expired">;
+  const end = (await deps.store.last(wait.child ?? "")) as EventOf<"run.succeeded" | "run.failed" | "run.cancelled" | "run.expired">;
   if (end.type === "run.succeeded") {
     const value = journal.encode(await journal.decode(end.output), `output of "${wait.name}"`);
     await journal.commit({ type: "step.succeeded", step: wait.step, attempt: 1, ...(value !== undefined && { value }) });

@@ -33,6 +33,8 @@ export class Worker {
   #renewedAt = 0;
   #claiming: Promise<void> | undefined;
   #lookAgain = false;
+  /** Whether a signal may have come for a run held here. */
+  #isSignalled = false;
   #unwatch = () => {};
   #cancelPoll = () => {};
   #cancelRenewal = () => {};
@@ -68,6 +70,11 @@ export class Worker {
 
   /** Something may be due, or a signal may have come: looks now instead of at the next poll. */
   poke(): void {
+    this.#isSignalled = true;
+    this.#lookSoon();
+  }
+
+  #lookSoon(): void {
     if (this.#state !== "working") return;
     if (this.#claiming) {
       this.#lookAgain = true;
@@ -77,7 +84,7 @@ export class Worker {
       .catch((error) => this.#options.onTrouble(error))
       .finally(() => {
         this.#claiming = undefined;
-        if (this.#lookAgain) this.poke();
+        if (this.#lookAgain) this.#lookSoon();
         else this.#armPoll();
       });
   }
@@ -99,7 +106,10 @@ export class Worker {
 
   async #look(): Promise<void> {
     this.#lookAgain = false;
-    if (this.#held.size > 0) this.#deliver(await this.#store.inbox(this.#id));
+    if (this.#isSignalled && this.#held.size > 0) {
+      this.#isSignalled = false;
+      this.#deliver(await this.#store.inbox(this.#id));
+    }
     while (this.#state === "working") {
       const room = Math.min(CLAIM_BATCH, this.#options.concurrency - this.#held.size);
       if (room <= 0) return;
@@ -121,7 +131,7 @@ export class Worker {
       .finally(() => {
         this.#held.delete(id);
         if (this.#held.size === 0) for (const tell of this.#onEmpty) tell();
-        this.poke(); // there is room, and a run that ended may have made another one due
+        this.#lookSoon(); // there is room, and a run that ended may have made another one due
       });
   }
 
@@ -138,13 +148,10 @@ export class Worker {
     this.#held.set(claim.run.id, execution);
     if (this.isDraining) execution.drain();
     await drive(execution);
-    const halt = execution.isHalted ? await execution.halted : undefined;
-    if (halt?.to === "lost" && !isError(halt.error, "SUPERSEDED") && !isError(halt.error, "CLOSED")) throw halt.error;
   }
 
   /** The store did not take what a run wrote. Whatever is held may be in the same doubt: hand all of it back and begin anew. */
   #giveUp(error: unknown): void {
-    this.#options.onTrouble(error);
     if (isError(error, "SUPERSEDED") || this.#state !== "working") return;
     this.#rejoin(error);
   }

@@ -3,7 +3,7 @@
  * so it can also be mounted in a server that exists.
  */
 import { OpenAPIHono } from "@hono/zod-openapi";
-import type { Hono } from "hono";
+import type { Context, Hono, Next } from "hono";
 import { GroundcrewError } from "../errors.ts";
 import type { Crew } from "../runtime.ts";
 import { type AccessOptions, authenticator, createGuard, isOpen, refuseForeignPages, requirePrincipal, type ServerEnv } from "./access.ts";
@@ -34,16 +34,22 @@ export function createApp(crew: Crew, options: AppOptions = {}): Hono<ServerEnv>
   app.notFound((c) => {
     throw new GroundcrewError("ROUTE_NOT_FOUND", `There is no ${c.req.method} ${c.req.path}. See /openapi.json.`);
   });
-  app.use(refuseForeignPages(isOpen(options)));
+  app.use(dropBodyOfHead, refuseForeignPages(isOpen(options)));
   app.route("/", healthRoutes(crew, whoIs));
   app.use("/v1/*", requirePrincipal(whoIs), boundedBody);
   app.route("/v1", agentRoutes(crew));
   app.route("/v1", runRoutes(crew, guard));
   app.route("/v1", eventRoutes(guard, report));
   app.route("/v1", sessionRoutes(crew, guard));
-  app.route("/v1/chat", chatRoutes(crew, guard));
+  app.route("/v1/chat", chatRoutes(crew, guard, report));
   app.doc31("/openapi.json", { openapi: "3.1.0", info: { title: "Groundcrew", version: "1" } });
   return app;
+}
+
+/** Hono answers HEAD with the headers of GET and forgets the body; a stream that nobody reads would live on. */
+async function dropBodyOfHead(c: Context, next: Next): Promise<void> {
+  await next();
+  if (c.req.method === "HEAD") await c.res.body?.cancel();
 }
 
 type Validated = Parameters<NonNullable<OpenAPIHono["defaultHook"]>>[0];

@@ -30,11 +30,12 @@ import type { Principal } from "../principal.ts";
 import type { Crew, Run, Session } from "../runtime.ts";
 import { parseCursor } from "../stream/feed.ts";
 import { type Frame, sseHeaders, sseStream } from "../stream/sse.ts";
-import { type UiChunk, type UiFrame, UiProjection, uiFrames, userParts } from "../stream/ui-message.ts";
+import { type UiChunk, userParts } from "../stream/ui-chunk.ts";
+import { type UiFrame, UiProjection, uiFrames } from "../stream/ui-message.ts";
 import { startRequest } from "../wire.ts";
 import type { Guard, ServerEnv } from "./access.ts";
 import { endpoint, json } from "./endpoint.ts";
-import { failureOf, type Report, reportToConsole } from "./failure.ts";
+import { failureOf, type Report } from "./failure.ts";
 import { toJson } from "./json.ts";
 
 const id = z.string().min(1).max(MAX_NAME_CHARS);
@@ -58,7 +59,7 @@ const chatMessages = z.object({ messages: z.array(z.unknown()).describe("UI mess
 
 type ChatRequest = z.output<typeof chatRequest>;
 
-export function chatRoutes(crew: Crew, guard: Guard, report: Report = reportToConsole): OpenAPIHono<ServerEnv> {
+export function chatRoutes(crew: Crew, guard: Guard, report: Report): OpenAPIHono<ServerEnv> {
   const app = new OpenAPIHono<ServerEnv>();
 
   const send = {

@@ -39,8 +39,6 @@ export function eventRoutes(guard: Guard, report: Report): OpenAPIHono<ServerEnv
   const app = new OpenAPIHono<ServerEnv>();
   endpoint(app, route, async ({ c, params, query, headers, principal }) => {
     const { run, view } = await guard.run(c, params.id);
-    if (c.req.method === "HEAD") return c.body(null, 200, sseHeaders);
-
     // The header first: a browser that reconnects sends it beside the address it began with.
     const after = headers["last-event-id"] ?? query.after;
     if (isTerminal(view.status) && after !== undefined && (await isAtEnd(run, after))) return c.body(null, 204);

@@ -16,6 +16,7 @@
 import { OpenAPIHono } from "@hono/zod-openapi";
 import { z } from "zod";
 import type { Duration } from "../clock.ts";
+import { hashValue } from "../persistence/codec.ts";
 import { isTerminal, type RunRow } from "../persistence/store.ts";
 import type { Principal } from "../principal.ts";
 import type { Crew, Run, RunView, StartOptions } from "../runtime.ts";
@@ -37,7 +38,7 @@ import {
   startHeaders,
   startRequest,
 } from "../wire.ts";
-import type { Guard, ServerEnv } from "./access.ts";
+import { type Guard, isOperator, type ServerEnv } from "./access.ts";
 import { viewFor } from "./audience.ts";
 import { endpoint, json } from "./endpoint.ts";
 
@@ -164,11 +165,16 @@ function startOf(body: z.output<typeof startRequest>, key: string | undefined, p
   return {
     ...rest,
     principal,
-    ...(key !== undefined && { key }),
+    ...(key !== undefined && { key: keyOf(key, principal) }),
     ...(messages !== undefined && { messages: messages as never }), // their parts are checked where the AI SDK's schemas are
     ...(after !== undefined && { after: after as Duration }), // texts are parsed, and refused, by `duration()`
     ...(deadline !== undefined && { deadline: deadline as Duration }),
   };
+}
+
+/** Keys are one space per tenant and agent; two users who happen to choose the same must not meet in one run. */
+function keyOf(key: string, principal: Principal): string {
+  return isOperator(principal) ? key : hashValue(["start", principal.user, key]);
 }
 
 /** Where the run is when it ends or `signal` fires. How it ended stands in the view. */

@@ -3,6 +3,7 @@
  * last one, so a slow reader costs one frame of memory, and one that takes nothing at all is cut.
  */
 import { type Clock, systemClock } from "../clock.ts";
+import { GroundcrewError } from "../errors.ts";
 import { HEARTBEAT_MS, RECONNECT_MS } from "../limits.ts";
 
 export interface Frame {
@@ -16,7 +17,7 @@ export interface Frame {
 export interface SseOptions {
   /** Told once, when nobody reads any more: the end of the frames, a reader that left, or one that was cut. */
   onClose: () => void;
-  /** Ends the connection of a reader that takes nothing. */
+  /** Breaks the connection: of a reader that takes nothing, or when `frames` fail. */
   cut: () => void;
   heartbeatMs?: number;
   clock?: Clock;
@@ -30,26 +31,41 @@ export const sseHeaders: Readonly<Record<string, string>> = {
 
 const HEARTBEAT = ": alive\n\n";
 
-/** Ends when `frames` end. A failure of `frames` breaks the connection; tell it in a frame instead. */
+/** Where there was no connection to cut, the stream itself is broken after this. */
+const CUT_MS = 1_000;
+
+/** Ends when `frames` end. When they fail the connection breaks, without a word: what there is to say stands in a frame. */
 export function sseStream(frames: AsyncIterator<Frame>, options: SseOptions): ReadableStream<Uint8Array> {
   const bytes = new TextEncoder();
+  const { clock = systemClock, cut } = options;
   let stopHeart: () => void = () => {};
   let pulls = 0;
   const close = () => {
     stopHeart();
     options.onClose();
   };
+  /** The host cancels a stream whose connection is gone, which is quieter than an error in its hands. */
+  const breakOff = (controller: ReadableStreamDefaultController<Uint8Array>, error: unknown) => {
+    close();
+    cut();
+    clock.after(CUT_MS, () => controller.error(error));
+  };
   return new ReadableStream<Uint8Array>({
     start(controller) {
       controller.enqueue(bytes.encode(`retry: ${RECONNECT_MS}\n\n`));
-      stopHeart = startHeart(controller, () => pulls, options);
+      const onStall = () => breakOff(controller, new GroundcrewError("LIMIT_EXCEEDED", "The reader took nothing for too long."));
+      stopHeart = startHeart(controller, () => pulls, onStall, options);
     },
     async pull(controller) {
       pulls++;
-      const next = await frames.next();
-      if (!next.done) return controller.enqueue(bytes.encode(encode(next.value)));
-      close();
-      controller.close();
+      try {
+        const next = await frames.next();
+        if (!next.done) return controller.enqueue(bytes.encode(encode(next.value)));
+        close();
+        controller.close();
+      } catch (error) {
+        breakOff(controller, error);
+      }
     },
     async cancel() {
       close();
@@ -59,8 +75,12 @@ export function sseStream(frames: AsyncIterator<Frame>, options: SseOptions): Re
 }
 
 /** A comment in each pause, so that proxies and readers know the connection lives; and a look whether the reader does. */
-function startHeart(controller: ReadableStreamDefaultController<Uint8Array>, pulls: () => number, options: SseOptions): () => void {
-  const { clock = systemClock, heartbeatMs = HEARTBEAT_MS } = options;
+function startHeart(
+  controller: ReadableStreamDefaultController<Uint8Array>,
+  pulls: () => number,
+  onStall: () => void,
+  { clock = systemClock, heartbeatMs = HEARTBEAT_MS }: SseOptions,
+): () => void {
   const heartbeat = new TextEncoder().encode(HEARTBEAT);
   let seen = 0;
   let idleBeats = 0;
@@ -69,7 +89,7 @@ function startHeart(controller: ReadableStreamDefaultController<Uint8Array>, pul
     const isWaiting = (controller.desiredSize ?? 0) > 0;
     idleBeats = isWaiting || pulls() !== seen ? 0 : idleBeats + 1;
     seen = pulls();
-    if (idleBeats === 2) return options.cut();
+    if (idleBeats === 2) return onStall();
     if (isWaiting) controller.enqueue(heartbeat);
     cancel = clock.after(heartbeatMs, beat);
   };

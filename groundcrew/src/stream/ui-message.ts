@@ -7,30 +7,26 @@
  * What the SDK does not know rides along: `reset-step` takes back the output of an attempt that was given up, and the
  * transient `data-status` and `data-progress` say in plain words where the run is.
  */
-import { type FinishReason, type ModelMessage, toUIMessageChunk, type UIMessageChunk } from "ai";
-import { type ErrorCode, GroundcrewError } from "../errors.ts";
+import type { FinishReason, ModelMessage } from "ai";
 import type { EventOf, ParkReason, StepKind } from "../persistence/event.ts";
 import { type FeedItem, parseCursor } from "./feed.ts";
-
-/** Where the run is, for people: the data of `data-status`. */
-export interface StatusData {
-  status: "running" | "parked" | "unknown";
-  text: string;
-  /** Why it is parked. */
-  reason?: ParkReason;
-  /** When it goes on by itself, in wall-clock milliseconds. */
-  until?: number;
-}
-
-/** How far the run is: the data of `data-progress`. */
-export interface ProgressData {
-  /** From 0 to 1. */
-  fraction: number;
-  what: string;
-}
-
-/** What the stream is made of. Give the data types to `useChat` to have its `onData` typed. */
-export type UiChunk = UIMessageChunk<unknown, { status: StatusData; progress: ProgressData }>;
+import {
+  type AssistantPart,
+  contentOf,
+  fileUrl,
+  lookOf,
+  type ModelValue,
+  providerCall,
+  type StatusData,
+  type ToolCallRecord,
+  type ToolLook,
+  textOf,
+  toOurs,
+  toolInput,
+  type UiChunk,
+  userParts,
+  userText,
+} from "./ui-chunk.ts";
 
 /** One chunk with its place: hand `id` back as `after` to go on behind it. */
 export interface UiFrame {
@@ -49,8 +45,6 @@ const PARKED: Record<ParkReason, string> = {
   retry: "Something did not work. Trying again in a moment.",
   attention: "Paused: an operator has to look at it.",
 };
-
-const CALL_NOT_UNDERSTOOD = "The assistant's call of this tool could not be understood.";
 
 /**
  * The frames of a run behind `after`; ends with the run.
@@ -394,104 +388,11 @@ export class UiProjection {
   }
 }
 
-/** Parts of a user's message as the UI has them: `text` and `file`. The SDK's own conversion. */
-export function userParts(message: Extract<ModelMessage, { role: "user" }>): Extract<UiChunk, { type: "steering-message" }>["parts"] {
-  const chunk = toUIMessageChunk({ type: "steering-message", id: "", message, stepNumber: 0 });
-  return chunk?.type === "steering-message" ? chunk.parts : [];
-}
-
-/** What a model step leaves. */
-interface ModelValue {
-  messages?: ModelMessage[];
-  toolCalls?: ToolCallRecord[];
-  text?: string;
-  finishReason?: FinishReason;
-}
-
-interface ToolCallRecord {
-  toolCallId: string;
-  toolName: string;
-  input: unknown;
-  /** Why the call could not be understood. */
-  invalid?: string;
-  providerExecuted?: boolean;
-}
-
-type AssistantPart = Exclude<Extract<ModelMessage, { role: "assistant" }>["content"], string>[number];
-
-function contentOf({ messages, text }: ModelValue): AssistantPart[] {
-  if (!messages) return text ? [{ type: "text", text }] : [];
-  return messages.flatMap((message): AssistantPart[] => {
-    if (message.role !== "assistant") return [];
-    return typeof message.content === "string" ? [{ type: "text", text: message.content }] : message.content;
-  });
-}
-
-function textOf(content: AssistantPart[]): string {
-  return content.map((part) => (part.type === "text" ? part.text : "")).join("");
-}
-
-/** A call that the provider has run itself. */
-function providerCall(part: AssistantPart): ToolCallRecord[] {
-  return part.type === "tool-call" && part.providerExecuted ? [{ ...part, providerExecuted: true }] : [];
-}
-
 /** Whether what was shown of the attempt is what came of it. */
 function isTrue(attempt: Attempt, content: AssistantPart[], calls: ToolCallRecord[]): boolean {
   if (attempt.isTorn || attempt.text !== textOf(content)) return false;
   if (!attempt.hasShown && content.some((part) => part.type !== "tool-call")) return false;
   return [...attempt.announced.keys()].every((id) => calls.some(({ toolCallId }) => toolCallId === id)); // a repeated id gets a new name
-}
-
-/** How a client shows a tool call, beside its name and input. */
-type ToolLook = Pick<Extract<UiChunk, { type: "tool-input-start" }>, "dynamic" | "title" | "toolMetadata">;
-
-function lookOf({ dynamic, title, toolMetadata }: ToolLook): ToolLook {
-  return { ...(dynamic && { dynamic }), ...(title !== undefined && { title }), ...(toolMetadata && { toolMetadata }) };
-}
-
-function toolInput(call: ToolCallRecord, look: ToolLook = {}): UiChunk {
-  const { toolCallId, toolName, input, providerExecuted } = call;
-  const facts = { toolCallId, toolName, input, ...(providerExecuted && { providerExecuted }), ...look };
-  return call.invalid === undefined
-    ? { type: "tool-input-available", ...facts }
-    : { type: "tool-input-error", ...facts, errorText: CALL_NOT_UNDERSTOOD };
-}
-
-/** A recorded chunk as readers may have it, or undefined for what only the run itself may say. */
-function toOurs(chunk: UiChunk, origin: string): UiChunk | undefined {
-  switch (chunk.type) {
-    case "text-start":
-    case "text-delta":
-    case "text-end":
-    case "reasoning-start":
-    case "reasoning-delta":
-    case "reasoning-end":
-      return { ...chunk, id: `${origin}:${chunk.id}` };
-    case "tool-input-error":
-      return { ...chunk, errorText: CALL_NOT_UNDERSTOOD };
-    case "tool-output-error":
-      return { ...chunk, errorText: userText("TOOL_FAILED") };
-    case "tool-input-start":
-      return withoutFalse(chunk);
-    case "tool-input-delta":
-    case "tool-input-available":
-    case "tool-output-available":
-    case "file":
-    case "reasoning-file":
-    case "source-url":
-    case "source-document":
-    case "custom":
-      return chunk;
-    default:
-      return undefined;
-  }
-}
-
-/** `dynamic: false` says what its absence says. */
-function withoutFalse(chunk: Extract<UiChunk, { type: "tool-input-start" }>): UiChunk {
-  const { dynamic, ...rest } = chunk;
-  return dynamic ? chunk : rest;
 }
 
 function isOpen(attempt: Attempt, part: string): boolean {
@@ -503,17 +404,8 @@ function tear(attempt: Attempt): void {
   attempt.isTorn = true;
 }
 
-function fileUrl(part: Extract<AssistantPart, { type: "file" | "reasoning-file" }>): string {
-  const [file] = userParts({ role: "user", content: [{ ...part, type: "file" }] });
-  return file?.type === "file" ? file.url : "";
-}
-
 const TOOL_STEP = "tool:";
 
 function toolCallOf(step: string): string {
   return step.startsWith(TOOL_STEP) ? step.slice(TOOL_STEP.length) : step;
-}
-
-function userText(code: ErrorCode): string {
-  return new GroundcrewError(code, "").userMessage;
 }

@@ -1,0 +1,17 @@
+import type { Crew } from "groundcrew";
+import { STEPS, tenSteps } from "./workload.ts";
+
+/** Keeps `lanes` runs of ten steps going for `ms`: each lane starts a run, awaits its result, starts the next. @returns steps done */
+export async function load(crew: Crew, lanes: number, ms: number): Promise<number> {
+  const end = performance.now() + ms;
+  let steps = 0;
+  const lane = async () => {
+    while (performance.now() < end) {
+      const run = await crew.start(tenSteps, { input: { n: steps } });
+      await run.result();
+      steps += STEPS;
+    }
+  };
+  await Promise.all(Array.from({ length: lanes }, lane));
+  return steps;
+}
