@@ -15,8 +15,8 @@ export function migrate(db: DatabaseSync, migrations: readonly string[], locatio
 
   db.exec("begin immediate");
   try {
+    mustBeOurs(db, location); // another program may have been faster
     const from = pragma(db, "user_version");
-    mustBeOurs(db, from, location);
     if (from > migrations.length) throw tooNew(from, migrations.length, location);
     for (const migration of migrations.slice(from)) db.exec(migration);
     db.exec(`pragma user_version = ${migrations.length}; pragma application_id = ${APPLICATION_ID}`);
@@ -28,10 +28,11 @@ export function migrate(db: DatabaseSync, migrations: readonly string[], locatio
   }
 }
 
-function mustBeOurs(db: DatabaseSync, version: number, location: string): void {
+/** Whether the database is a Groundcrew store or still empty. @throws GroundcrewError `STORE_CORRUPT` */
+export function mustBeOurs(db: DatabaseSync, location: string): void {
   if (pragma(db, "application_id") === APPLICATION_ID) return;
   const tables = db.prepare("select count(*) as n from sqlite_schema").get();
-  if (version === 0 && tables?.n === 0) return;
+  if (pragma(db, "user_version") === 0 && tables?.["n"] === 0) return;
   throw new GroundcrewError("STORE_CORRUPT", `${location} is a database of another program.`, { fix: "Name another file." });
 }
 

@@ -10,7 +10,7 @@ import { GroundcrewError, isError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { DEFAULT_POLL_MS, MAX_BATCH_ROWS, MAX_STORE_PAUSE_MS, STORE_PATIENCE_MS } from "../limits.ts";
 import { GroupCommit, type Outcome } from "./group-commit.ts";
-import { migrate } from "./migrate.ts";
+import { migrate, mustBeOurs } from "./migrate.ts";
 import { openAppend, prepareAppend } from "./sqlite-append.ts";
 import { BACKSTOP_PAGES, Checkpointer, PAGE_BYTES } from "./sqlite-checkpoint.ts";
 import { isStoreFailure, mayPass, storeError } from "./sqlite-error.ts";
@@ -63,6 +63,7 @@ function connect(location: string): DatabaseSync {
   // No busy timeout: SQLite would sleep on the event loop. Who meets a lock tries again later, see `patiently` and GroupCommit.
   const db = new DatabaseSync(location, { timeout: 0, enableForeignKeyConstraints: false });
   try {
+    mustBeOurs(db, location); // before anything is changed, be it only the journal mode
     db.exec(`pragma page_size = ${PAGE_BYTES}`);
     db.exec("pragma journal_mode = wal");
     db.exec("pragma synchronous = full");

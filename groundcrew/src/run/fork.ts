@@ -1,14 +1,19 @@
 /** A run that continues from another's past. The past is copied, not shared: neither can change the other. */
 import type { Clock } from "../clock.ts";
 import { GroundcrewError } from "../errors.ts";
-import { type Blob, blobHash, type JsonValue } from "../persistence/codec.ts";
+import { DEFAULT_HISTORY_TURNS } from "../limits.ts";
+import { type Blob, blobHash, type Codec, type Encoding, type JsonValue } from "../persistence/codec.ts";
 import type { Event } from "../persistence/event.ts";
 import { fold } from "../persistence/fold.ts";
 import { newRunId } from "../persistence/id.ts";
 import type { RunRow, Store } from "../persistence/store.ts";
+import { loadValue } from "../persistence/value.ts";
+import { historyOf } from "./history.ts";
+import type { AgentInput } from "./transcript.ts";
 
 export interface ForkDeps {
   store: Store;
+  codec: Codec;
   clock: Clock;
 }
 
@@ -30,19 +35,22 @@ const STAY: ReadonlySet<Event["type"]> = new Set([
  * @param from a step's key; undefined copies all that came to an end.
  * @throws GroundcrewError `STEP_NOT_FOUND`, `EVENT_UNREADABLE`
  */
-export async function forkRun({ store, clock }: ForkDeps, old: RunRow, from: string | undefined): Promise<RunRow> {
+export async function forkRun(deps: ForkDeps, old: RunRow, from: string | undefined): Promise<RunRow> {
+  const { store, clock } = deps;
   const events = await store.journal(old.id);
   const now = clock.now();
   const id = newRunId(now, old.session ?? undefined);
   const deadline = now + (old.deadline - old.createdAt);
   const kept = cut(old.id, events, from);
+  const input = await inputOf(deps, old, kept[0]);
   const journal = kept.map((event, index): Event => {
     const seq = index + 1;
     if (event.type !== "run.created") return { ...event, seq };
     const { session: _session, turn: _turn, parent: _parent, ...created } = event;
-    return { ...created, seq, at: now, deadline, forked: { run: old.id, step: from ?? "the end" } };
+    return { ...created, ...(input && { input: input.json }), seq, at: now, deadline, forked: { run: old.id, step: from ?? "the end" } };
   });
-  const blobs = await blobsOf(journal, (hash) => store.blob(hash));
+  const known = input?.blob ? [input.blob] : [];
+  const blobs = await blobsOf(journal, known, (hash) => store.blob(hash));
   const { run } = await store.create({ id, agent: old.agent, principal: old.principal, deadline, dueAt: now, events: journal, blobs });
   return run;
 }
@@ -68,9 +76,19 @@ function cut(run: string, events: readonly Event[], from: string | undefined): E
   return work.slice(0, at);
 }
 
-async function blobsOf(events: readonly Event[], load: (hash: string) => Promise<string | null>): Promise<Blob[]> {
+/** A fork of a session's turn stands outside the session, so it takes along what had been said before. */
+async function inputOf({ store, codec }: ForkDeps, old: RunRow, first: Event | undefined): Promise<Encoding | undefined> {
+  if (old.session === null || first?.type !== "run.created") return undefined;
+  const decode = (json: JsonValue | undefined) => loadValue(store, codec, json);
+  const history = await historyOf(store, old, DEFAULT_HISTORY_TURNS, decode);
+  const { messages } = (await decode(first.input)) as AgentInput;
+  return codec.encode({ messages: [...history, ...messages] }, "input");
+}
+
+async function blobsOf(events: readonly Event[], known: readonly Blob[], load: (hash: string) => Promise<string | null>): Promise<Blob[]> {
   const hashes = new Set(events.flatMap((event) => Object.values(event).flatMap((value) => blobHash(value as JsonValue) ?? [])));
-  return Promise.all([...hashes].map(async (hash) => ({ hash, data: (await load(hash)) ?? missing(hash) })));
+  const find = async (hash: string) => known.find((blob) => blob.hash === hash)?.data ?? (await load(hash)) ?? missing(hash);
+  return Promise.all([...hashes].map(async (hash) => ({ hash, data: await find(hash) })));
 }
 
 function missing(hash: string): never {

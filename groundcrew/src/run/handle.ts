@@ -2,10 +2,11 @@
 import type { Clock } from "../clock.ts";
 import { fromErrorRecord, GroundcrewError } from "../errors.ts";
 import { KEEP_ALIVE_MS } from "../limits.ts";
-import { blobHash, type Codec, type JsonValue } from "../persistence/codec.ts";
+import type { Codec, JsonValue } from "../persistence/codec.ts";
 import type { Event, Resolution } from "../persistence/event.ts";
 import { fold } from "../persistence/fold.ts";
 import { isTerminal, type RunRow, type Signal, type Store } from "../persistence/store.ts";
+import { loadValue } from "../persistence/value.ts";
 import { type FeedItem, follow, isEnd, Latch, parseCursor } from "../stream/feed.ts";
 import { forkRun, retryPoint } from "./fork.ts";
 import { type RunView, viewOf } from "./view.ts";
@@ -143,7 +144,7 @@ export class Run<OUTPUT = unknown> {
   }
 
   async #decode(json: JsonValue | undefined): Promise<unknown> {
-    return decodeValue(json, this.#deps.store, this.#deps.codec);
+    return loadValue(this.#deps.store, this.#deps.codec, json);
   }
 }
 
@@ -158,12 +159,6 @@ function unique(kind: string): string {
   return `${kind}:${crypto.randomUUID()}`;
 }
 
-async function decodeValue(json: JsonValue | undefined, store: Store, codec: Codec): Promise<unknown> {
-  const hash = blobHash(json);
-  const blob = hash === undefined ? null : await store.blob(hash);
-  return codec.decode(json, () => blob ?? undefined);
-}
-
 /** Fields of events that hold a user's value. */
 const VALUES = ["input", "value", "output", "state", "message", "shown"] as const;
 
@@ -171,7 +166,7 @@ async function decodeFields<T extends object>(item: T, store: Store, codec: Code
   const decoded: Record<string, unknown> = {};
   for (const field of VALUES) {
     const json = Reflect.get(item, field) as JsonValue | undefined;
-    if (typeof json === "object" && json !== null) decoded[field] = await decodeValue(json, store, codec);
+    if (typeof json === "object" && json !== null) decoded[field] = await loadValue(store, codec, json);
   }
   return { ...item, ...decoded };
 }

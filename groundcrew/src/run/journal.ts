@@ -9,10 +9,11 @@ import type { Clock } from "../clock.ts";
 import { GroundcrewError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { COALESCE_MS, MAX_EVENTS_PER_RUN, MAX_PROGRESS_CHARS } from "../limits.ts";
-import { type Blob, blobHash, type Codec, type JsonValue } from "../persistence/codec.ts";
+import type { Blob, Codec, JsonValue } from "../persistence/codec.ts";
 import type { Chunk, Event, Fact } from "../persistence/event.ts";
 import { apply, fold, type RunState } from "../persistence/fold.ts";
 import type { Append, Appended, Claim, Store, Transition } from "../persistence/store.ts";
+import { loadValue } from "../persistence/value.ts";
 
 export interface JournalDeps {
   store: Store;
@@ -50,10 +51,8 @@ export class Journal {
   }
 
   /** @throws GroundcrewError `EVENT_UNREADABLE` */
-  async decode(json: JsonValue | undefined): Promise<unknown> {
-    const hash = blobHash(json);
-    const blob = hash === undefined ? null : await this.#deps.store.blob(hash);
-    return this.#deps.codec.decode(json, () => blob ?? undefined);
+  decode(json: JsonValue | undefined): Promise<unknown> {
+    return loadValue(this.#deps.store, this.#deps.codec, json);
   }
 
   /** Records facts without waiting: they ride along with the next durable write. */

@@ -16,9 +16,11 @@ import { modelStepKey, type Transcript, toolStepKey, transcriptOf, withUniqueCal
 
 /** @returns the run's output. @throws GroundcrewError when the run has failed; never returns when it has to stop or wait */
 export async function runAgent(execution: Execution, agent: Agent): Promise<unknown> {
-  const history = await historyOf(execution, agent);
+  const { journal, deps, run, state } = execution;
+  const decode = (json: JsonValue | undefined) => journal.decode(json);
+  const history = await historyOf(deps.store, run, agent.historyTurns, decode);
   for (;;) {
-    const transcript = await transcriptOf(execution.state, (json) => execution.journal.decode(json));
+    const transcript = await transcriptOf(state, decode);
     transcript.messages.unshift(...history);
     const last = transcript.steps.at(-1);
     if (transcript.openCalls.length > 0) await runTools(execution, agent, transcript);

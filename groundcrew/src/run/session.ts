@@ -1,9 +1,10 @@
 import type { ModelMessage } from "ai";
 import { GroundcrewError } from "../errors.ts";
 import { MAX_QUEUED_TURNS } from "../limits.ts";
-import { blobHash, type Codec, type JsonValue } from "../persistence/codec.ts";
+import type { Codec } from "../persistence/codec.ts";
 import { fold } from "../persistence/fold.ts";
 import { isTerminal, type RunRow, type SessionRow, type Store } from "../persistence/store.ts";
+import { loadValue } from "../persistence/value.ts";
 import { closedTranscript } from "./transcript.ts";
 
 export interface Session {
@@ -18,13 +19,8 @@ export interface Session {
 export async function sessionOf(store: Store, codec: Codec, tenant: string, id: string): Promise<Session> {
   const row = await store.session(tenant, id);
   if (!row) throw new GroundcrewError("SESSION_NOT_FOUND", `There is no session ${JSON.stringify(id)}.`, { value: id });
-  const decode = async (json: JsonValue | undefined) => {
-    const hash = blobHash(json);
-    const blob = hash === undefined ? null : await store.blob(hash);
-    return codec.decode(json, () => blob ?? undefined);
-  };
   const turns = (await store.runs({ tenant, session: id, limit: MAX_QUEUED_TURNS })).reverse();
   const messages: ModelMessage[] = [];
-  for (const turn of turns) messages.push(...(await closedTranscript(fold(await store.journal(turn.id)), decode)));
+  for (const turn of turns) messages.push(...(await closedTranscript(fold(await store.journal(turn.id)), (json) => loadValue(store, codec, json))));
   return { row, messages, open: turns.filter((turn) => !isTerminal(turn.status)) };
 }

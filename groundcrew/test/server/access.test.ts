@@ -8,10 +8,13 @@ const KEY = "a-key-of-at-least-16-characters";
 const bearer = (key: string) => ({ authorization: `Bearer ${key}` });
 
 describe("the address it listens on", () => {
-  test.each(["0.0.0.0", "::", "192.168.0.1", "example.com"])("%s is refused without keys and hook, before anything listens", async (host) => {
-    await expect(serve(makeCrew(), { host, port: 0 })).rejects.toSatisfy((error) => isError(error, "BIND_REFUSED"));
-    await expect(serve(makeCrew(), { host, port: 0, apiKeys: [] })).rejects.toSatisfy((error) => isError(error, "BIND_REFUSED"));
-  });
+  test.each(["0.0.0.0", "::", "192.168.0.1", "example.com"])(
+    "%s is refused without keys and hook, before anything listens",
+    async (host) => {
+      await expect(serve(makeCrew(), { host, port: 0 })).rejects.toSatisfy((error) => isError(error, "BIND_REFUSED"));
+      await expect(serve(makeCrew(), { host, port: 0, apiKeys: [] })).rejects.toSatisfy((error) => isError(error, "BIND_REFUSED"));
+    },
+  );
 
   test("may be any with an API key", async () => {
     const { server } = await start({ host: "0.0.0.0", apiKeys: [KEY] });
@@ -27,7 +30,14 @@ describe("the address it listens on", () => {
 });
 
 describe("an API key", () => {
-  const wrong = [{}, bearer("wrong"), bearer(`${KEY}x`), bearer(KEY.slice(0, -1)), { authorization: KEY }, { authorization: `Basic ${KEY}` }];
+  const wrong = [
+    {},
+    bearer("wrong"),
+    bearer(`${KEY}x`),
+    bearer(KEY.slice(0, -1)),
+    { authorization: KEY },
+    { authorization: `Basic ${KEY}` },
+  ];
 
   test.each(wrong)("is needed: %o opens nothing", async (headers) => {
     const { url } = await start({ apiKeys: [KEY] });
@@ -127,13 +137,22 @@ describe("the application's own users", () => {
       expect(hers).not.toContain(SECRET);
       expect(hers).toContain("The run has failed.");
     }
-    for (const command of [fetch(`${url}/v1/runs/${id}/journal`, { headers: alice }), post(`${url}/v1/runs/${id}/resolve`, { step: "x", resolution: "happened" }, alice)]) {
+    for (const command of [
+      fetch(`${url}/v1/runs/${id}/journal`, { headers: alice }),
+      post(`${url}/v1/runs/${id}/resolve`, { step: "x", resolution: "happened" }, alice),
+    ]) {
       expect((await command).status).toBe(403);
     }
   });
 
   test("cannot be made up by a hook that forgets the tenant, or fails: nothing opens", async () => {
-    const found: unknown[] = [{}, { user: "alice", roles: [] }, { tenant: "", user: "alice", roles: [] }, { tenant: "acme", user: "alice" }, undefined];
+    const found: unknown[] = [
+      {},
+      { user: "alice", roles: [] },
+      { tenant: "", user: "alice", roles: [] },
+      { tenant: "acme", user: "alice" },
+      undefined,
+    ];
     for (const value of found) {
       const app = createApp(makeCrew(), { authenticate: () => value as never, report: () => {} });
       expect((await app.request("/v1/runs")).status, JSON.stringify(value)).toBe(500);

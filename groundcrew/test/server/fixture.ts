@@ -38,7 +38,12 @@ function saidLast(prompt: readonly { role: string; content: unknown }[]): string
 }
 
 const echo = flow("echo", async (_ctx, input: unknown) => input);
-const rich = flow("rich", async () => ({ at: new Date(0), many: 12n ** 20n, names: new Map([["a", new Set([1])]]), bytes: new Uint8Array([1, 2]) }));
+const rich = flow("rich", async () => ({
+  at: new Date(0),
+  many: 12n ** 20n,
+  names: new Map([["a", new Set([1])]]),
+  bytes: new Uint8Array([1, 2]),
+}));
 const waits = flow("waits", async (ctx) => ctx.waitFor("go"));
 const fails = flow("fails", async () => {
   throw new Error(SECRET);
@@ -78,7 +83,12 @@ export async function post(url: string, body: unknown, headers: Record<string, s
 }
 
 /** Starts a run over HTTP. @returns its id */
-export async function startRun(url: string, name: string, body: unknown = { input: 1 }, headers: Record<string, string> = {}): Promise<string> {
+export async function startRun(
+  url: string,
+  name: string,
+  body: unknown = { input: 1 },
+  headers: Record<string, string> = {},
+): Promise<string> {
   const response = await post(`${url}/v1/agents/${name}/runs`, body, headers);
   expect(response.status, await response.clone().text()).toBe(202);
   return ((await response.json()) as { id: string }).id;

@@ -1,0 +1,67 @@
+import { type ChildProcess, fork } from "node:child_process";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Failpoint } from "../../src/failpoint.ts";
+import { until } from "./until.ts";
+import type { Job } from "./worker.ts";
+
+export type Point = `${Failpoint}:${number}`;
+
+/** A real worker process. */
+export interface Child {
+  pid: number;
+  /** Resolves when it works, or has died before. */
+  ready: Promise<void>;
+  /** How it ended: an exit code, or the signal that killed it. */
+  ended: Promise<number | NodeJS.Signals>;
+  isOver: boolean;
+  kill(signal: NodeJS.Signals): void;
+  /** What it wrote to standard error. */
+  errors(): string;
+}
+
+const living = new Set<Child>();
+
+/** @param dieAt where it kills itself. */
+export function spawnWorker(job: Job, dieAt?: Point): Child {
+  const { GROUNDCREW_FAILPOINT: _none, ...env } = process.env;
+  env["NODE_COMPILE_CACHE"] = join(tmpdir(), "groundcrew-crash-cache"); // halves the start of some hundred processes
+  if (dieAt !== undefined) env["GROUNDCREW_FAILPOINT"] = dieAt;
+  const file = new URL("./worker.ts", import.meta.url);
+  const spawned = fork(file, [JSON.stringify(job)], { env, execArgv: [], stdio: ["ignore", "inherit", "pipe", "ipc"] });
+  const child = childOf(spawned);
+  living.add(child);
+  void child.ended.then(() => living.delete(child));
+  return child;
+}
+
+/** Ends what a failed test has left behind. */
+export function killLeftovers(): void {
+  for (const child of living) child.kill("SIGKILL");
+}
+
+function childOf(spawned: ChildProcess): Child {
+  let errors = "";
+  spawned.stderr?.on("data", (text) => {
+    errors += text;
+  });
+  const ended = new Promise<number | NodeJS.Signals>((resolve) => {
+    spawned.once("exit", (code, signal) => {
+      child.isOver = true;
+      resolve(signal ?? code ?? -1);
+    });
+  });
+  const ready = new Promise<void>((resolve) => {
+    spawned.once("message", () => resolve());
+    void ended.then(() => resolve());
+  });
+  const child: Child = { pid: spawned.pid ?? 0, ready, ended, isOver: false, kill: (signal) => spawned.kill(signal), errors: () => errors };
+  return child;
+}
+
+/** Waits for the end. @throws when it is another than `expected`, with what the process had to say */
+export async function endOf(child: Child, expected: number | NodeJS.Signals): Promise<void> {
+  await until("the worker process ends", () => child.isOver);
+  const end = await child.ended;
+  if (end !== expected) throw new Error(`The worker process ended with ${end}, not with ${expected}. It said: ${child.errors()}`);
+}

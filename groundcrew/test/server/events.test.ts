@@ -1,0 +1,148 @@
+import { createParser, type EventSourceMessage } from "eventsource-parser";
+import { describe, expect, test } from "vitest";
+import { feedItem } from "../../src/wire.ts";
+import { failureOf, makeCrew, post, start, startRun, until } from "./fixture.ts";
+
+interface Follower {
+  frames: EventSourceMessage[];
+  /** Resolves when the server closes. */
+  closed: Promise<void>;
+  leave: () => void;
+}
+
+async function follow(url: string, run: string, headers: Record<string, string> = {}, query = ""): Promise<Follower> {
+  const left = new AbortController();
+  const response = await fetch(`${url}/v1/runs/${run}/events${query}`, { headers, signal: left.signal });
+  expect([response.status, response.headers.get("content-type")]).toEqual([200, "text/event-stream; charset=utf-8"]);
+  const frames: EventSourceMessage[] = [];
+  const parser = createParser({ onEvent: (event) => frames.push(event) });
+  const read = async () => {
+    for await (const text of (response.body as ReadableStream<Uint8Array>).pipeThrough(new TextDecoderStream())) parser.feed(text);
+  };
+  return { frames, closed: read().catch(() => {}), leave: () => left.abort() };
+}
+
+const ids = (frames: readonly EventSourceMessage[]) => frames.map(({ id }) => id);
+
+describe("the feed of a run", () => {
+  test("has each item once, in order, with its cursor and type, and ends exactly once", async () => {
+    const { url } = await start();
+    const run = await startRun(url, "parrot", { prompt: "hello" });
+    const { frames, closed } = await follow(url, run);
+    await closed;
+    for (const { id, event, data } of frames) {
+      const item = feedItem.parse(JSON.parse(data));
+      expect([item.cursor, item.type]).toEqual([id, event]);
+    }
+    expect(new Set(ids(frames)).size).toBe(frames.length);
+    const seqs = frames.filter(({ event }) => event !== "chunk").map(({ data }) => JSON.parse(data).seq);
+    expect(seqs).toEqual(seqs.map((_, i) => i + 1));
+    expect(frames.filter(({ event }) => event === "run.succeeded")).toEqual([frames.at(-1)]);
+    expect(frames.some(({ event }) => event === "chunk")).toBe(true);
+  });
+
+  test("is the same from every cursor, by header and by query, and for any number of readers", async () => {
+    const { url } = await start();
+    const run = await startRun(url, "parrot", { prompt: "hello" });
+    const whole = await follow(url, run);
+    await whole.closed;
+    const readers = ids(whole.frames.slice(0, -1)).flatMap((id, i) =>
+      [
+        follow(url, run, { "last-event-id": id ?? "" }),
+        follow(url, run, {}, `?after=${id}`),
+        follow(url, run, { "last-event-id": id ?? "" }, "?after=1"),
+      ].map(async (follower) => {
+        const { frames, closed } = await follower;
+        await closed;
+        expect(frames).toEqual(whole.frames.slice(i + 1));
+      }),
+    );
+    await Promise.all(readers);
+  });
+
+  test("answers 204 behind the end, so that an EventSource stops coming back", async () => {
+    const { url } = await start();
+    const run = await startRun(url, "echo");
+    const { frames, closed } = await follow(url, run);
+    await closed;
+    const response = await fetch(`${url}/v1/runs/${run}/events`, { headers: { "last-event-id": frames.at(-1)?.id ?? "" } });
+    expect([response.status, await response.text()]).toEqual([204, ""]);
+  });
+
+  test.each(["999", "1.999", "999.1"])("refuses cursor %s that the run has not reached", async (cursor) => {
+    const { url } = await start();
+    for (const run of [await startRun(url, "echo"), await startRun(url, "waits")]) {
+      await until(async () => ["succeeded", "parked"].includes((await (await fetch(`${url}/v1/runs/${run}`)).json()).status));
+      const response = await fetch(`${url}/v1/runs/${run}/events`, { headers: { "last-event-id": cursor } });
+      expect([response.status, (await failureOf(response)).code]).toEqual([400, "CURSOR_INVALID"]);
+    }
+  });
+
+  test.each(["abc", "-1", "1.2.3", "1e9", " 1 x"])("refuses cursor %j that is none", async (cursor) => {
+    const { url } = await start();
+    const run = await startRun(url, "waits");
+    const response = await fetch(`${url}/v1/runs/${run}/events?after=${encodeURIComponent(cursor)}`);
+    expect([response.status, (await failureOf(response)).code]).toEqual([400, "CURSOR_INVALID"]);
+  });
+
+  test("goes on live, and a reader that leaves does not cancel the run", async () => {
+    const { crew, url } = await start();
+    const run = await startRun(url, "waits");
+    const [stays, leaves] = [await follow(url, run), await follow(url, run)];
+    await until(() => stays.frames.some(({ event }) => event === "run.parked") && leaves.frames.length > 0);
+    leaves.leave();
+    await leaves.closed;
+    expect((await (await crew.run(run)).view()).status).toBe("parked");
+    await post(`${url}/v1/runs/${run}/signal`, { name: "go" });
+    await stays.closed;
+    expect(stays.frames.at(-1)?.event).toBe("run.succeeded");
+  });
+
+  test("asked for with HEAD leaves no reader behind", async () => {
+    const crew = makeCrew();
+    const { url } = await start({ crew });
+    const run = await startRun(url, "waits");
+    const handle = await crew.run(run);
+    let open = 0;
+    crew.run = async () => {
+      const events = handle.events.bind(handle);
+      return Object.assign(Object.create(handle), {
+        view: () => handle.view(),
+        events: async function* (options: { signal: AbortSignal }) {
+          open++;
+          try {
+            yield* events(options);
+          } finally {
+            open--;
+          }
+        },
+      });
+    };
+    const response = await fetch(`${url}/v1/runs/${run}/events`, { method: "HEAD" });
+    expect(response.status).toBe(200);
+    await until(() => open === 0);
+  });
+});
+
+describe("a server that closes", () => {
+  test("ends its streams without an end of the run, soon, and the readers go on elsewhere from where they were", async () => {
+    const { crew, server, url } = await start();
+    const run = await startRun(url, "waits");
+    const first = await follow(url, run);
+    await until(() => first.frames.some(({ event }) => event === "run.parked"));
+    const begun = performance.now();
+    await server.close();
+    await first.closed;
+    expect(performance.now() - begun).toBeLessThan(2_000);
+    expect(first.frames.at(-1)?.event).toBe("run.parked");
+    await expect(fetch(`${url}/healthz`)).rejects.toThrow();
+
+    const other = await start({ crew });
+    const second = await follow(other.url, run, { "last-event-id": first.frames.at(-1)?.id ?? "" });
+    await post(`${other.url}/v1/runs/${run}/signal`, { name: "go" });
+    await second.closed;
+    const uninterrupted = await follow(other.url, run);
+    await uninterrupted.closed;
+    expect([...first.frames, ...second.frames]).toEqual(uninterrupted.frames);
+  });
+});
