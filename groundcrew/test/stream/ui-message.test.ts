@@ -523,7 +523,7 @@ describe("any run", () => {
     await fc.assert(property, seeded);
   });
 
-  test("leaves in the message what its journal kept, whether its chunks are there or not, and not a word of what was given up", async () => {
+  test("leaves in the message what its journal kept, with and without its chunks, and no word of what was given up", async () => {
     const property = fc.asyncProperty(run, async ([turns, end]) => {
       const feed = feedOf(turns, end);
       for (const items of [feed.items, feed.swept()]) {
