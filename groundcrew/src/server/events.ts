@@ -46,15 +46,19 @@ export function eventRoutes(guard: Guard, report: Report): OpenAPIHono<ServerEnv
     const left = new AbortController();
     const items = run.events({ after, signal: AbortSignal.any([left.signal, guard.closing]) })[Symbol.asyncIterator]();
     const frames = framesOf(await firstOf(items), items, principal, report);
-    return c.body(sseStream(frames, { onClose: () => left.abort(), cut: () => disconnect(c) }), 200, sseHeaders);
+    const onClose = () => {
+      left.abort();
+      void items.return?.(); // a stream that was never read from has not begun its frames either
+    };
+    return c.body(sseStream(frames, { onClose, cut: () => disconnect(c) }), 200, sseHeaders);
   });
   return app;
 }
 
 /** Whether a run that has ended has nothing behind this cursor. */
 async function isAtEnd(run: Run, after: string): Promise<boolean> {
-  const { seq, chunk } = parseCursor(after);
-  return chunk === 0 && (await run.journal()).length === seq; // events are numbered from 1 without a gap
+  const { seq } = parseCursor(after);
+  return (await run.journal()).length === seq; // events are numbered from 1 without a gap
 }
 
 type First = Promise<IteratorResult<FeedItem>>;

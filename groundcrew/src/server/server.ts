@@ -38,7 +38,12 @@ export async function serve(crew: Crew, options: ServeOptions = {}): Promise<Ser
   }
   const closing = new AbortController();
   const app = createApp(crew, { ...appOptions, closing: closing.signal });
-  const server = createServer(getRequestListener(app.fetch, { hostname: host, overrideGlobalObjects: false }));
+  const answer = getRequestListener(app.fetch, { hostname: host, overrideGlobalObjects: false });
+  const server = createServer((request, response) => {
+    // Node keeps a connection that was busy when the server closed, in case another request comes over it.
+    response.once("close", () => closing.signal.aborted && setImmediate(() => server.closeIdleConnections()));
+    return answer(request, response);
+  });
   await listen(server, host, port);
   let closed: Promise<void> | undefined;
   return {

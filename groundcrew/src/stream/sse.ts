@@ -40,7 +40,9 @@ export function sseStream(frames: AsyncIterator<Frame>, options: SseOptions): Re
   const { clock = systemClock, cut } = options;
   let stopHeart: () => void = () => {};
   let pulls = 0;
+  let isClosed = false;
   const close = () => {
+    isClosed = true;
     stopHeart();
     options.onClose();
   };
@@ -60,15 +62,16 @@ export function sseStream(frames: AsyncIterator<Frame>, options: SseOptions): Re
       pulls++;
       try {
         const next = await frames.next();
+        if (isClosed) return; // cancelled or cut while we waited
         if (!next.done) return controller.enqueue(bytes.encode(encode(next.value)));
         close();
         controller.close();
       } catch (error) {
-        breakOff(controller, error);
+        if (!isClosed) breakOff(controller, error);
       }
     },
     async cancel() {
-      close();
+      if (!isClosed) close();
       await frames.return?.();
     },
   });

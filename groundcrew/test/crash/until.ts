@@ -2,8 +2,10 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 const DEADLINE_MS = 20_000;
 
-/** Waits until `condition` gives something. @throws when it has not for 20 seconds, saying what did not come */
-export async function until<T>(what: string, condition: () => T | Promise<T>, withinMs = DEADLINE_MS): Promise<NonNullable<T>> {
+type Found<T> = T | false | undefined;
+
+/** Waits until `condition` gives something. @throws when it has not in time, saying what did not come */
+export async function until<T>(what: string, condition: () => Found<T> | Promise<Found<T>>, withinMs = DEADLINE_MS): Promise<T> {
   for (const deadline = performance.now() + withinMs; ; ) {
     const found = await condition();
     if (found) return found;

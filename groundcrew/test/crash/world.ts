@@ -26,7 +26,7 @@ export interface World {
   /** Model answers come a few characters at a time, for minutes. */
   slowModel: boolean;
   /** Resolves when no caller is connected: whatever a dead process had sent has arrived. */
-  quiet(): Promise<void>;
+  quiet(): Promise<unknown>;
   stop(): Promise<void>;
 }
 

@@ -69,7 +69,7 @@ describe("the feed of a run", () => {
     expect([response.status, await response.text()]).toEqual([204, ""]);
   });
 
-  test.each(["999", "1.999", "999.1"])("refuses cursor %s that the run has not reached", async (cursor) => {
+  test.each(["999", "999.1"])("refuses cursor %s that the run has not reached", async (cursor) => {
     const { url } = await start();
     for (const run of [await startRun(url, "echo"), await startRun(url, "waits")]) {
       await until(async () => ["succeeded", "parked"].includes((await (await fetch(`${url}/v1/runs/${run}`)).json()).status));
