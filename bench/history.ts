@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { flow, groundcrew } from "groundcrew";
 import { type Figure, median } from "./figure.ts";
 import { Folder } from "./folder.ts";
+import { untilParked } from "./load.ts";
 import { STEPS, VALUES } from "./workload.ts";
 
 const SHORT = 2_000;
@@ -76,7 +77,7 @@ async function resume(folder: Folder): Promise<number[]> {
   const run = await crew.start(long, { input: null });
   const times: number[] = [];
   for (let i = 0; i < RESUMES; i++) {
-    for await (const item of run.events({ after: "1" })) if (item.type === "run.parked" && (await isParked())) break;
+    await untilParked(crew);
     const begun = performance.now();
     const next = once(entered, "step");
     await run.signal("go");
@@ -86,9 +87,4 @@ async function resume(folder: Folder): Promise<number[]> {
   await run.result();
   await crew.close();
   return times;
-
-  async function isParked(): Promise<boolean> {
-    const [row] = await crew.runs({ agent: "long", limit: 1 });
-    return row?.status === "parked";
-  }
 }

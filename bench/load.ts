@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Crew } from "groundcrew";
 import { STEPS, tenSteps } from "./workload.ts";
 
@@ -14,4 +15,9 @@ export async function load(crew: Crew, lanes: number, ms: number): Promise<numbe
   };
   await Promise.all(Array.from({ length: lanes }, lane));
   return steps;
+}
+
+/** Waits until no run has anything left to do. */
+export async function untilParked(crew: Crew): Promise<void> {
+  while ((await crew.runs({ status: ["queued", "running"], limit: 1 })).length > 0) await sleep(5);
 }

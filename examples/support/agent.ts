@@ -2,19 +2,22 @@ import { createAnthropic } from "@ai-sdk/anthropic";
 import { createOpenAI } from "@ai-sdk/openai";
 import { type LanguageModel, type ToolLoopAgentSettings, tool } from "ai";
 import { z } from "zod";
+import type { Entry } from "./ledger.ts";
+
+const order = z.object({
+  id: z.string(),
+  customer: z.string(),
+  email: z.string(),
+  item: z.string(),
+  total: z.number(),
+  delivered: z.string(),
+});
 
 const lookupOrder = tool({
   description: "Look up an order: what it was, what it cost, who bought it.",
   inputSchema: z.object({ orderId: z.string() }),
-  outputSchema: z.object({
-    id: z.string(),
-    customer: z.string(),
-    email: z.string(),
-    item: z.string(),
-    total: z.number(),
-    delivered: z.string(),
-  }),
-  execute: ({ orderId }, { abortSignal }) => ask(`/orders/${encodeURIComponent(orderId)}`, { signal: abortSignal }),
+  outputSchema: order,
+  execute: ({ orderId }, { abortSignal }) => findOrder(orderId, abortSignal),
 });
 
 const refund = tool({
@@ -47,6 +50,19 @@ export const settings = {
   ].join("\n"),
   tools,
 } satisfies ToolLoopAgentSettings<never, typeof tools>;
+
+export function findOrder(orderId: string, signal: AbortSignal | undefined): Promise<z.infer<typeof order>> {
+  return ask(`/orders/${encodeURIComponent(orderId)}`, { signal });
+}
+
+/** Looks in the mail service's outbox for this very e-mail. */
+export async function findEmail(sought: { to: string; subject: string; body: string }, signal: AbortSignal): Promise<string | undefined> {
+  const entries = await ask<Entry[]>("/entries", { signal });
+  const found = entries.find(
+    (entry) => entry.kind === "email" && entry.to === sought.to && entry.subject === sought.subject && entry.body === sought.body,
+  );
+  return found?.kind === "email" ? found.id : undefined;
+}
 
 /** A real provider when its key is set, otherwise the scripted model server. */
 function chooseModel(): LanguageModel {

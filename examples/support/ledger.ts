@@ -22,6 +22,8 @@ export interface LedgerOptions {
   port?: number;
   /** How long the bank takes to answer. The refund itself happens when the request arrives. */
   refundMs?: number;
+  /** The same for the mail service. */
+  emailMs?: number;
 }
 
 const ORDERS = [
@@ -36,9 +38,10 @@ type Answer = { status: number; body: unknown; afterMs?: number };
 
 /**
  * The payments and mail service that the support agent's tools call: the world outside, which no crash of ours rolls back.
- * A second refund of the same order under another key is paid, so that a caller's mistake shows.
+ * The bank knows keys: a refund that is asked for again with its key is answered with its receipt. The mail service knows none:
+ * what is sent twice goes out twice. Under another key the same order is refunded again, so that a caller's mistake shows.
  */
-export async function startLedger({ file, port = 0, refundMs = 2_000 }: LedgerOptions): Promise<Ledger> {
+export async function startLedger({ file, port = 0, refundMs = 2_000, emailMs = 0 }: LedgerOptions): Promise<Ledger> {
   const entries = readEntries(file);
   const stopping = new AbortController();
 
@@ -65,7 +68,7 @@ export async function startLedger({ file, port = 0, refundMs = 2_000 }: LedgerOp
   function email(body: unknown, key: string | null): Answer {
     const entry = { kind: "email" as const, id: nextId("EM", entries), at: now(), key, ...emailBody.parse(body) };
     record(entry);
-    return { status: 202, body: { emailId: entry.id } };
+    return { status: 202, body: { emailId: entry.id }, afterMs: emailMs };
   }
 
   async function answer(request: IncomingMessage): Promise<Answer> {

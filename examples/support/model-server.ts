@@ -32,7 +32,7 @@ export async function startModelServer({ port = 0, tokensPerSecond = 30 }: Model
   const server = new LLMock({ host: "127.0.0.1", port });
   server.addFixture({
     match: { predicate: () => true },
-    response: ({ messages }) => withUsage(reply(messages), messages),
+    response: ({ messages, tools }) => withUsage(reply(messages, offered(tools)), messages),
     chunkSize: CHUNK_CHARS,
     streamingProfile: { ttft: 150, tps: tokensPerSecond },
   });
@@ -59,8 +59,15 @@ const order = z.object({ customer: z.string(), email: z.string(), item: z.string
 const refund = z.object({ refundId: z.string(), amount: z.number() });
 const email = z.object({ emailId: z.string() });
 
+/** Whether the agent came with this tool. */
+type Offered = (tool: string) => boolean;
+
+function offered(tools: { function: { name: string } }[] = []): Offered {
+  return (name) => tools.some((tool) => tool.function.name === name);
+}
+
 /** The script: what a good support agent says next, given the conversation so far. */
-function reply(messages: ChatMessage[]): Reply {
+function reply(messages: ChatMessage[], has: Offered): Reply {
   const asked = messages.filter(({ role }) => role === "user").map(textOf);
   const orderId = asked
     .join("\n")
@@ -68,7 +75,7 @@ function reply(messages: ChatMessage[]): Reply {
     ?.at(-1);
   if (!orderId) return say("I can help with orders and refunds. Which order is it about? Its number begins with A- and has four digits.");
   const result: ResultOf = (tool) => resultOf(messages, tool, orderId);
-  return /\bwhen\b/i.test(asked.at(-1) ?? "") ? tellWhen(orderId, result) : nextStep(orderId, result);
+  return /\bwhen\b/i.test(asked.at(-1) ?? "") ? tellWhen(orderId, result) : nextStep(orderId, result, has);
 }
 
 function tellWhen(orderId: string, result: ResultOf): Reply {
@@ -81,7 +88,7 @@ function tellWhen(orderId: string, result: ResultOf): Reply {
 }
 
 /** Look up, refund, write, report: whichever the conversation does not show yet. */
-function nextStep(orderId: string, result: ResultOf): Reply {
+function nextStep(orderId: string, result: ResultOf, has: Offered): Reply {
   const looked = result("lookupOrder");
   if (looked === undefined) return say("I'm sorry about that. Let me look up your order first.", call("lookupOrder", { orderId }));
   const found = order.safeParse(looked);
@@ -99,15 +106,16 @@ function nextStep(orderId: string, result: ResultOf): Reply {
   const { refundId, amount } = paid.data;
 
   const mailed = result("sendEmail");
-  if (mailed === undefined) {
+  if (mailed === undefined && has("sendEmail")) {
     const subject = `Your refund for order ${orderId}`;
     const body = `Dear ${name}, we have refunded ${dollars(amount)} for your ${item}. Your reference is ${refundId}.`;
     return say("The refund is booked. I'm sending you a confirmation.", call("sendEmail", { to, subject, body }));
   }
-  const confirmation = email.safeParse(mailed).success ? `A confirmation is on its way to ${to}.` : `My e-mail to ${to} did not go out.`;
+  const went = email.safeParse(mailed).success ? `A confirmation is on its way to ${to}.` : `My e-mail to ${to} did not go out.`;
+  const confirmation = has("sendEmail") ? `${went} ` : "";
   return say(
     `All done, ${name}. I refunded ${dollars(amount)} for the ${item} of order ${orderId} to the card you paid with; ` +
-      `the reference is ${refundId}. ${confirmation} There is no need to send the broken one back. ` +
+      `the reference is ${refundId}. ${confirmation}There is no need to send the broken one back. ` +
       "I'm sorry for the trouble, and thank you for telling us right away!",
   );
 }

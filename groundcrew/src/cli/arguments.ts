@@ -191,7 +191,7 @@ function readOptions(command: CommandSpec, args: string[]) {
 
 function checkArgs(command: CommandSpec, given: readonly string[]): void {
   const missing = command.args.filter((name) => !isOptional(name))[given.length];
-  if (missing !== undefined) throw usage(`\`groundcrew ${command.name}\` needs <${missing}>.`, `Usage: ${usageLine(command)}`);
+  if (missing !== undefined) throw usage(`\`groundcrew ${command.name}\` needs ${shownArg(missing)}.`, `Usage: ${usageLine(command)}`);
   if (given.length > command.args.length) {
     const first = given[command.args.length];
     throw usage(
@@ -236,8 +236,11 @@ const isOptional = (arg: string) => arg.startsWith("[");
 const see = (command: CommandSpec) => `\`groundcrew help ${command.name}\` lists its options.`;
 
 export function usageLine(command: CommandSpec): string {
-  const args = command.args.map((arg) => (isOptional(arg) ? arg : arg.includes("|") ? arg : `<${arg}>`));
-  return ["groundcrew", command.name, ...args].join(" ");
+  return ["groundcrew", command.name, ...command.args.map(shownArg)].join(" ");
+}
+
+function shownArg(arg: string): string {
+  return isOptional(arg) || arg.includes("|") ? arg : `<${arg}>`;
 }
 
 /** The known word that is a slip of the fingers away from `word`, if there is one. */

@@ -43,13 +43,17 @@ async function load(path: string): Promise<{ default?: unknown }> {
     const isOldSyntax = thrown instanceof Error && "code" in thrown && thrown.code === "ERR_UNSUPPORTED_TYPESCRIPT_SYNTAX";
     const fix = isOldSyntax
       ? "Node strips types and runs the rest: leave out enums, namespaces and parameter properties, or name a compiled file with --config."
-      : "Mend it; --debug shows where it happened.";
-    throw new GroundcrewError(
-      "CONFIG_INVALID",
-      `${path} could not be loaded: ${thrown instanceof Error ? thrown.message : String(thrown)}`,
-      { cause: thrown, fix },
-    );
+      : "Mend it; --debug shows the stack.";
+    throw new GroundcrewError("CONFIG_INVALID", `${path} could not be loaded: ${told(thrown)}.`, { cause: thrown, fix });
   }
+}
+
+/** What was thrown, and where in the user's code. */
+function told(thrown: unknown): string {
+  if (!(thrown instanceof Error)) return String(thrown);
+  const frame = thrown.stack?.split("\n").find((line) => line.includes("file://") && !line.includes("/node_modules/"));
+  const place = /file:\/\/[^)\s]+/.exec(frame ?? "")?.[0];
+  return place === undefined ? thrown.message : `${thrown.message} (${place})`;
 }
 
 /** By its shape: the config file may bring its own copy of the library. */

@@ -66,20 +66,14 @@ class Dev {
 
   #hear(message: DevMessage): void {
     if ("module" in message) this.#watch(message.module);
-    else if (this.#url === undefined) this.#welcome(message.url);
+    else if (this.#url === undefined) this.#welcome(message);
   }
 
-  #welcome(url: string): void {
+  #welcome({ url, sample }: { url: string; sample: string }): void {
     this.#url = url;
     this.#port = new URL(url).port; // the next process listens where the first one did
-    const lines = [
-      "",
-      "Try it from another terminal:",
-      `  groundcrew run <agent> "Hello" --url ${url}`,
-      `  groundcrew runs --url ${url}`,
-      `  ${url}/openapi.json`,
-    ];
-    for (const line of [...lines, "", "It starts again when your code changes. Ctrl-C ends it."]) this.#out.line(line);
+    const lines = ["Try it from another terminal:", `  ${sample} --url ${url}`, `  groundcrew runs --url ${url}`];
+    for (const line of ["", ...lines, "", "It starts again when your code changes. Ctrl-C ends it."]) this.#out.line(line);
   }
 
   #watch(file: string): void {

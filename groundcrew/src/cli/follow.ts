@@ -1,6 +1,6 @@
 /** A run followed by a person: rows as steps end, text as it comes, and visibly taken back when it does not count. */
 import type { Event, FeedItem } from "../wire.ts";
-import { Screen } from "./screen.ts";
+import { Screen, type Streams } from "./screen.ts";
 import { elapsed, oneLine, type Paint } from "./terminal.ts";
 import { type Row, rowLines, Timeline } from "./timeline.ts";
 
@@ -10,7 +10,8 @@ export interface Following {
   full: boolean;
   paint: Paint;
   /** Where the rows go. */
-  to: NodeJS.WriteStream;
+  to: "out" | "err";
+  streams: Streams;
 }
 
 /** Rows that say nothing to someone who waits for a result. */
@@ -34,7 +35,7 @@ export class Follow {
 
   constructor(following: Following) {
     this.#following = following;
-    this.#screen = new Screen(following.to, () => this.#status());
+    this.#screen = new Screen(following.streams, following.to, () => this.#status());
   }
 
   /** The text of the last step that ended well, when it stands on the screen. */

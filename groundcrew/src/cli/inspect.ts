@@ -1,4 +1,5 @@
 /** Commands that only look. */
+import { MAX_LIST_PAGE } from "../limits.ts";
 import { isTerminal, type RunStatus } from "../persistence/store.ts";
 import type { RunSummary, RunView } from "../wire.ts";
 import { type Invocation, oneOf, parseCount } from "./arguments.ts";
@@ -7,7 +8,7 @@ import { type ExitCode, exit } from "./exit.ts";
 import { Follow } from "./follow.ts";
 import { untilInterrupted } from "./interrupt.ts";
 import { outcomeOf } from "./outcome.ts";
-import type { Output } from "./output.ts";
+import { type Output, standardStreams } from "./output.ts";
 import { columns, elapsed, inert, type Paint, type Style, shellWord } from "./terminal.ts";
 import { timeline } from "./timeline.ts";
 
@@ -24,10 +25,9 @@ const STATUS_STYLES: Readonly<Record<RunStatus, Style>> = {
 };
 
 const DEFAULT_LIST = 20;
-const MAX_LIST = 500;
 
 export async function runs(call: Invocation, out: Output): Promise<ExitCode> {
-  const limit = parseCount(call.text("limit") ?? String(DEFAULT_LIST), "limit", 1, MAX_LIST);
+  const limit = parseCount(call.text("limit") ?? String(DEFAULT_LIST), "limit", 1, MAX_LIST_PAGE);
   const status = call
     .text("status")
     ?.split(",")
@@ -117,7 +117,9 @@ export async function tail(call: Invocation, out: Output): Promise<ExitCode> {
   try {
     const run = await backend.run(call.args[0] ?? "");
     const signal = untilInterrupted();
-    const follow = out.json ? undefined : new Follow({ rows: "all", full: call.flag("full"), paint: out.paint, to: process.stdout });
+    const follow = out.json
+      ? undefined
+      : new Follow({ rows: "all", full: call.flag("full"), paint: out.paint, to: "out", streams: standardStreams });
     try {
       for await (const item of run.events({ signal, ...(after !== undefined && { after }) })) {
         if (follow) follow.item(item);

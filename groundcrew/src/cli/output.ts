@@ -14,6 +14,8 @@ export interface Output {
   note(text: string): void;
 }
 
+export const standardStreams = { out: process.stdout, err: process.stderr };
+
 export function standardOutput(json: boolean): Output {
   return {
     json,
@@ -48,12 +50,16 @@ export function known(thrown: unknown): KnownError {
 
 /** What an error tells an operator, with the next thing to do; the stack only for those who ask. */
 export function errorText(error: KnownError, paint: Paint, debug: boolean): string {
-  const message = error.fix ? error.message.replace(` ${error.fix}`, "") : error.message;
-  const lines = [`${paint("red", `error ${inert(error.code)}`)}: ${inert(message)}`];
+  const lines = [`${paint("red", `error ${inert(error.code)}`)}: ${inert(withoutFix(error))}`];
   if (error.fix) lines.push(`  fix:  ${inert(error.fix)}`);
   if (error.page) lines.push(`  page: ${inert(error.page)}`);
   if (debug) lines.push(...stacks(error));
   return lines.join("\n");
+}
+
+/** The fix stands in the message as well, for those who see only that. */
+function withoutFix({ message, fix }: KnownError): string {
+  return fix && message.endsWith(fix) ? message.slice(0, -fix.length).trimEnd() : message;
 }
 
 function stacks(error: unknown): string[] {
@@ -62,6 +68,6 @@ function stacks(error: unknown): string[] {
 }
 
 export function errorDocument(error: KnownError, debug: boolean): unknown {
-  const { code, message, fix, page, run } = error;
-  return { error: { code, message, fix, page, run, ...(debug && { stack: stacks(error) }) } };
+  const { code, fix, page, run } = error;
+  return { error: { code, message: withoutFix(error), fix, page, run, ...(debug && { stack: stacks(error) }) } };
 }

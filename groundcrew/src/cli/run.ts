@@ -8,7 +8,7 @@ import { Follow } from "./follow.ts";
 import { nextCommands } from "./inspect.ts";
 import { untilInterrupted } from "./interrupt.ts";
 import { needsSomebody, outcomeOf } from "./outcome.ts";
-import type { Output } from "./output.ts";
+import { type Output, standardStreams } from "./output.ts";
 import { inert, painter, shellWord, valueText } from "./terminal.ts";
 
 export async function run(call: Invocation, out: Output): Promise<ExitCode> {
@@ -46,7 +46,9 @@ async function wait(started: Handle, backend: Backend, out: Output): Promise<Exi
   const signal = untilInterrupted();
   if (out.json) out.document({ type: "started", run: started.id });
   else out.note(painter(process.stderr)("dim", `run ${inert(started.id)}`));
-  const follow = out.json ? undefined : new Follow({ rows: "work", full: false, paint: painter(process.stderr), to: process.stderr });
+  const follow = out.json
+    ? undefined
+    : new Follow({ rows: "work", full: false, paint: painter(process.stderr), to: "err", streams: standardStreams });
   try {
     for await (const item of started.events({ signal })) {
       if (follow) follow.item(item);

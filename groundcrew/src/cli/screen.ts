@@ -8,7 +8,14 @@ import { inert } from "./terminal.ts";
 const REDRAW_MS = 200;
 const ERASE_LINE = "\r\u001b[K";
 
+/** Where a command writes. */
+export interface Streams {
+  out: NodeJS.WriteStream;
+  err: NodeJS.WriteStream;
+}
+
 export class Screen {
+  readonly #streams: Streams;
   readonly #lines: NodeJS.WriteStream;
   readonly #isLive: boolean;
   readonly #status: () => string | undefined;
@@ -17,11 +24,15 @@ export class Screen {
   #isMidLine = false;
   #half = "";
 
-  /** @param status asked for each time it is drawn; undefined for none. */
-  constructor(lines: NodeJS.WriteStream, status: () => string | undefined) {
-    this.#lines = lines;
+  /**
+   * @param lines where lines go: to the answer when they are what was asked for, beside it otherwise.
+   * @param status asked for each time it is drawn; undefined for none.
+   */
+  constructor(streams: Streams, lines: "out" | "err", status: () => string | undefined) {
+    this.#streams = streams;
+    this.#lines = streams[lines];
     this.#status = status;
-    this.#isLive = process.stdout.isTTY === true && process.stderr.isTTY === true;
+    this.#isLive = streams.out.isTTY === true && streams.err.isTTY === true;
     if (this.#isLive) this.#timer = setInterval(() => this.#draw(), REDRAW_MS).unref();
   }
 
@@ -37,7 +48,7 @@ export class Screen {
     const text = inert(whole.slice(0, whole.length - this.#half.length));
     if (text === "") return;
     this.#erase();
-    process.stdout.write(text);
+    this.#streams.out.write(text);
     this.#isMidLine = !text.endsWith("\n");
   }
 
@@ -50,9 +61,9 @@ export class Screen {
 
   /** Ends the text that was being written, so that something else can begin. */
   breakLine(): void {
-    if (this.#half !== "") process.stdout.write(inert(this.#half));
+    if (this.#half !== "") this.#streams.out.write(inert(this.#half));
     this.#half = "";
-    if (this.#isMidLine) process.stdout.write("\n");
+    if (this.#isMidLine) this.#streams.out.write("\n");
     this.#isMidLine = false;
   }
 
@@ -67,12 +78,12 @@ export class Screen {
     this.#erase();
     const status = this.#status();
     if (status === undefined) return;
-    process.stderr.write(cut(status, (process.stderr.columns ?? 80) - 1));
+    this.#streams.err.write(cut(status, (this.#streams.err.columns ?? 80) - 1));
     this.#isStatusShown = true;
   }
 
   #erase(): void {
-    if (this.#isStatusShown) process.stderr.write(ERASE_LINE);
+    if (this.#isStatusShown) this.#streams.err.write(ERASE_LINE);
     this.#isStatusShown = false;
   }
 }
@@ -84,7 +95,7 @@ function cut(line: string, width: number): string {
   let kept = "";
   for (const character of plain) {
     used += character > "\u02ff" ? 2 : 1;
-    if (used > width) return `${kept}`;
+    if (used > width) return kept;
     kept += character;
   }
   return line;

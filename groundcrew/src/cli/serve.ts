@@ -5,7 +5,7 @@ import { loadCrew, requireConfig } from "./config.ts";
 import { type ExitCode, exit } from "./exit.ts";
 import { DEV_VARIABLE, type DevMessage, watchModules } from "./modules.ts";
 import type { Output } from "./output.ts";
-import { inert } from "./terminal.ts";
+import { inert, shellWord } from "./terminal.ts";
 
 const ROLES = ["all", "api", "worker"] as const;
 const MAX_PORT = 65_535;
@@ -23,7 +23,7 @@ export async function serve(call: Invocation, out: Output): Promise<ExitCode> {
     const serving = role === "worker" ? undefined : await listen(crew, address);
     if (role !== "api") await crew.work();
     await announce(crew, role, serving?.url, out);
-    if (serving) tell?.({ url: serving.url });
+    if (serving) tell?.({ url: serving.url, sample: sampleOf(crew) });
     await stop;
     out.note("Stopping: steps in flight may end, their runs are handed back. A second signal ends at once; nothing is lost then either.");
     await serving?.close();
@@ -55,6 +55,13 @@ async function announce(crew: Crew, role: string, url: string | undefined, out: 
   const { store } = await crew.health();
   if (out.json) out.document({ type: "ready", role, url, agents, store, pid: process.pid });
   else out.line(inert(`${url ?? "Worker"}  agents: ${agents.join(", ") || "none"}  store: ${store}`));
+}
+
+/** A command line that does something with what is there. */
+function sampleOf(crew: Crew): string {
+  const [first] = crew.agents.values();
+  if (!first) return "groundcrew runs";
+  return `groundcrew run ${shellWord(first.name)} ${first.kind === "agent" ? '"Hello"' : "--input '{}'"}`;
 }
 
 /** Resolves at the first signal; at the second the process ends at once. */

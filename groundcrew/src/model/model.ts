@@ -5,26 +5,12 @@
 import { type FinishReason, isStepCount, type LanguageModelUsage, type ModelMessage, streamText, type ToolSet, toUIMessageStream, type UIMessageChunk } from "ai";
 import type { Agent } from "../agent.ts";
 import { coerceError } from "../errors.ts";
+import { contentOf, type ModelStep, textOf, toolCallsOf } from "../persistence/model-step.ts";
 
-export interface ToolCall {
-  toolCallId: string;
-  toolName: string;
-  input: unknown;
-  /** The model named a tool that is not there, or wrote arguments that do not fit: for the model to read. */
-  invalid?: string;
-}
-
-/** What a model step leaves in the journal. */
-export interface ModelStep {
-  /** What goes into the transcript: the assistant's message, and results of tools that the provider ran. */
-  messages: ModelMessage[];
-  /** Calls that are ours to run, in order. */
-  toolCalls: ToolCall[];
-  text: string;
-  finishReason: FinishReason;
+/** A model step, and what it cost. */
+export interface ModelAnswer {
+  step: ModelStep;
   usage: LanguageModelUsage;
-  /** Structured output, for an agent that asks for one and a step that ends the run. */
-  output?: unknown;
 }
 
 export interface ModelCall {
@@ -37,7 +23,7 @@ export interface ModelCall {
 }
 
 /** @throws what the provider or the SDK throws, unwrapped; the signal's reason when it fires. */
-export async function callModel(call: ModelCall): Promise<ModelStep> {
+export async function callModel(call: ModelCall): Promise<ModelAnswer> {
   const { prepareStep, prepareCall, callOptionsSchema: _schema, stopWhen: _stop, id: _id, ...settings } = call.agent.settings;
   for (const field of WHOLE_CALL) delete settings[field];
   const base = { ...settings, tools: call.agent.tools, messages: call.messages };
@@ -45,7 +31,7 @@ export async function callModel(call: ModelCall): Promise<ModelStep> {
   let failure: { error: unknown } | undefined;
   const result = streamText({
     ...(prepared as typeof base),
-    ...(prepareStep && { prepareStep: (step) => prepareStep({ ...step, stepNumber: call.steps.length, steps: call.steps as never }) }),
+    ...(prepareStep && { prepareStep: (step) => prepareStep({ ...step, stepNumber: call.steps.length, steps: asSdkSteps(call.steps) as never }) }),
     tools: withoutExecute(prepared.tools ?? {}),
     stopWhen: isStepCount(1),
     maxRetries: 0,
@@ -54,7 +40,7 @@ export async function callModel(call: ModelCall): Promise<ModelStep> {
       failure ??= { error };
     },
   });
-  const stream = toUIMessageStream({ stream: result.stream, sendStart: false, sendFinish: false, sendReasoning: true, sendSources: true });
+  const stream = toUIMessageStream({ stream: result.stream, tools: call.agent.tools, sendStart: false, sendFinish: false, sendReasoning: true, sendSources: true });
   try {
     for await (const chunk of stream) if (LIVE.has(chunk.type)) call.onChunk(chunk);
   } catch (error) {
@@ -62,7 +48,7 @@ export async function callModel(call: ModelCall): Promise<ModelStep> {
   }
   call.signal.throwIfAborted();
   if (failure) throw coerceError(failure.error);
-  return toModelStep(await result.finalStep, call.agent.settings.output && result.output);
+  return toAnswer(await result.finalStep, call.agent.settings.output && result.output);
 }
 
 /** Chunks that say something before the step is over; the rest is told by the step's own events. */
@@ -90,36 +76,39 @@ function withoutExecute(tools: ToolSet): ToolSet {
 
 interface SdkStep {
   response: { messages: unknown[] };
-  toolCalls: readonly { toolCallId: string; toolName: string; input: unknown; invalid?: boolean; error?: unknown; providerExecuted?: boolean }[];
-  text: string;
+  toolCalls: readonly { toolCallId: string; invalid?: boolean; error?: unknown; providerExecuted?: boolean }[];
   finishReason: FinishReason;
   usage: LanguageModelUsage;
 }
 
-async function toModelStep(step: SdkStep, output: PromiseLike<unknown> | undefined): Promise<ModelStep> {
-  const toolCalls = step.toolCalls.filter((call) => !call.providerExecuted).map(toToolCall);
+async function toAnswer(step: SdkStep, output: PromiseLike<unknown> | undefined): Promise<ModelAnswer> {
+  const ours = step.toolCalls.filter((call) => !call.providerExecuted);
+  const invalid = Object.fromEntries(ours.flatMap((call) => (call.invalid ? [[call.toolCallId, coerceError(call.error).message]] : [])));
   const { raw: _raw, ...usage } = step.usage;
   return {
-    messages: onlyAssistant(step.response.messages as ModelMessage[], toolCalls),
-    toolCalls,
-    text: step.text,
-    finishReason: step.finishReason,
+    step: {
+      messages: withoutResults(step.response.messages as ModelMessage[], new Set(ours.map((call) => call.toolCallId))),
+      finishReason: step.finishReason,
+      ...(Object.keys(invalid).length > 0 && { invalid }),
+      ...(output && ours.length === 0 && { output: await output }),
+    },
     usage: usage as LanguageModelUsage,
-    ...(output && toolCalls.length === 0 && { output: await output }),
   };
 }
 
-function toToolCall(call: SdkStep["toolCalls"][number]): ToolCall {
-  const base = { toolCallId: call.toolCallId, toolName: call.toolName, input: call.input };
-  return call.invalid ? { ...base, invalid: coerceError(call.error).message } : base;
-}
-
 /** The SDK answers invalid calls itself with a tool message; here the loop answers every call, so those go. */
-function onlyAssistant(messages: ModelMessage[], ours: ToolCall[]): ModelMessage[] {
-  const ids = new Set(ours.map((call) => call.toolCallId));
+function withoutResults(messages: ModelMessage[], ours: ReadonlySet<string>): ModelMessage[] {
   return messages.flatMap((message): ModelMessage[] => {
     if (message.role !== "tool") return [message];
-    const content = message.content.filter((part) => part.type !== "tool-result" || !ids.has(part.toolCallId));
+    const content = message.content.filter((part) => part.type !== "tool-result" || !ours.has(part.toolCallId));
     return content.length > 0 ? [{ ...message, content }] : [];
+  });
+}
+
+/** Earlier steps as `prepareStep` and `stopWhen` of the AI SDK look at them. */
+export function asSdkSteps(steps: readonly ModelStep[]): unknown[] {
+  return steps.map((step, stepNumber) => {
+    const content = contentOf(step);
+    return { stepNumber, content, text: textOf(content), toolCalls: toolCallsOf(step), finishReason: step.finishReason, response: { messages: step.messages } };
   });
 }

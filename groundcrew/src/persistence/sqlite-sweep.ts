@@ -6,7 +6,8 @@ interface Weight extends Record<string, number> {
   n: number;
   events: number;
   chunks: number;
-  rows: number;
+  event_rows: number;
+  chunk_rows: number;
 }
 
 /** What one pass takes away: chosen and counted first, so that a dry run and the real thing cannot differ. */
@@ -22,10 +23,11 @@ export function openSweep(db: DatabaseSync) {
   const weigh = `r.n,
     (select coalesce(max(last), 0) from events where run = r.n) as events,
     (select coalesce(sum(last - first + 1), 0) from chunks where run = r.n) as chunks,
-    1 + (select count(*) from events where run = r.n) + (select count(*) from chunks where run = r.n) as rows`;
+    (select count(*) from events where run = r.n) as event_rows,
+    (select count(*) from chunks where run = r.n) as chunk_rows`;
   const finishedRuns = db.prepare(`select ${weigh} from runs r where r.session is null and r.finished_at < ? order by r.finished_at`);
   const idleSessions = db.prepare(`select n from sessions s where active_at < ?
-    and not exists (select 1 from runs where session = s.n and finished_at is null) order by active_at`);
+    and not exists (select 1 from runs where session = s.n and finished_at is null) order by active_at limit ?`);
   const runsOfSession = db.prepare(`select ${weigh} from runs r where r.session = ? order by r.turn`);
   const streams = db.prepare(`select ${weigh} from runs r where r.streamed = 1 and r.finished_at < ? order by r.finished_at`);
   const lastRefs = db.prepare(`select count(*) as n from (
@@ -57,7 +59,7 @@ export function openSweep(db: DatabaseSync) {
     let left = policy.limit;
 
     const takeRun = (run: Weight) => {
-      left -= run.rows;
+      left -= 1 + run.event_rows + run.chunk_rows;
       report.runs++;
       report.events += run.events;
       report.chunks += run.chunks;
@@ -74,7 +76,7 @@ export function openSweep(db: DatabaseSync) {
 
     const whole =
       take(finishedRuns, policy.runsBefore, takeRun) &&
-      rows<{ n: number }>(idleSessions, policy.sessionsBefore).every(({ n }) => {
+      rows<{ n: number }>(idleSessions, policy.sessionsBefore, policy.limit + 1).every(({ n }) => {
         if (!take(runsOfSession, n, takeRun)) return false; // the oldest turns go first, the session itself with the last
         if (left <= 0) return false;
         left--;
@@ -84,7 +86,7 @@ export function openSweep(db: DatabaseSync) {
       }) &&
       take<Weight>(streams, policy.chunksBefore, (run) => {
         if (chosen.runs.includes(run.n)) return;
-        left -= run.rows;
+        left -= run.chunk_rows;
         report.chunks += run.chunks;
         chosen.streams.push(run.n);
       });

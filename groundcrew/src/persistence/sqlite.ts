@@ -291,7 +291,12 @@ class SqliteStore implements Store {
   }
 
   #dataVersion(): unknown {
-    return this.#verbs.dataVersion.get()?.["data_version"];
+    try {
+      return this.#verbs.dataVersion.get()?.["data_version"];
+    } catch (error) {
+      if (!isStoreFailure(error)) throw error;
+      return error; // unlike any version: whoever watches looks, and meets the failure where it can be handled
+    }
   }
 }
 

@@ -199,9 +199,9 @@ export interface Store {
   leave(worker: string): Promise<void>;
 
   // A run's life.
-  /** @throws GroundcrewError `START_CONFLICT`, `SESSION_BUSY`, `SESSION_NOT_FOUND`, `LIMIT_EXCEEDED` */
+  /** @throws GroundcrewError `START_CONFLICT`, `SESSION_BUSY`, `SESSION_NOT_FOUND`, `INBOX_FULL` for too many waiting turns, `INPUT_INVALID` */
   create(run: NewRun): Promise<Created>;
-  /** Due runs: queued, woken, timed, and those of workers whose lease ran out or whose process is gone. Oldest due first. */
+  /** Due runs: queued, woken, timed, and those of workers whose lease ran out or whose process is gone. Oldest due first. @throws GroundcrewError `SUPERSEDED` */
   claim(worker: string, agents: readonly string[], limit: number): Promise<Claim[]>;
   /** @throws GroundcrewError `SUPERSEDED` */
   append(write: Append): Promise<Appended>;

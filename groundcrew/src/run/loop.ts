@@ -6,8 +6,9 @@ import type { StopCondition, Tool, ToolSet } from "ai";
 import type { Agent, CheckedPolicy } from "../agent.ts";
 import { coerceError, GroundcrewError, isError } from "../errors.ts";
 import { DEFAULT_MODEL_TIMEOUT_MS, DEFAULT_TOOL_TIMEOUT_MS, MAX_ATTEMPTS, MAX_PARALLEL_TOOLS } from "../limits.ts";
-import { callModel, type ModelStep, type ToolCall } from "../model/model.ts";
+import { asSdkSteps, callModel } from "../model/model.ts";
 import type { JsonValue } from "../persistence/codec.ts";
+import { contentOf, type ModelStep, type ToolCall, textOf, toolCallsOf } from "../persistence/model-step.ts";
 import { executeTool, toModelOutput } from "../tool/tool.ts";
 import type { Execution } from "./execution.ts";
 import { historyOf } from "./history.ts";
@@ -24,18 +25,20 @@ export async function runAgent(execution: Execution, agent: Agent): Promise<unkn
     transcript.messages.unshift(...history);
     const last = transcript.steps.at(-1);
     if (transcript.openCalls.length > 0) await runTools(execution, agent, transcript);
-    else if (last && !transcript.isUnseen && (last.toolCalls.length === 0 || (await isStopped(agent, transcript.steps)))) return outputOf(agent, last);
+    else if (last && !transcript.isUnseen && (await isOver(agent, last, transcript.steps))) return outputOf(agent, last);
     else await askModel(execution, agent, transcript);
   }
 }
 
 function outputOf(agent: Agent, last: ModelStep): unknown {
-  return agent.settings.output ? last.output : last.text;
+  return agent.settings.output ? last.output : textOf(contentOf(last));
 }
 
-async function isStopped(agent: Agent, steps: ModelStep[]): Promise<boolean> {
+/** An answer without calls is the last one; so is one after which the author wants to stop. */
+async function isOver(agent: Agent, last: ModelStep, steps: ModelStep[]): Promise<boolean> {
+  if (toolCallsOf(last).length === 0) return true;
   const conditions = [agent.settings.stopWhen ?? []].flat() as StopCondition<ToolSet>[];
-  const answers = await Promise.all(conditions.map((condition) => condition({ steps: steps as never })));
+  const answers = await Promise.all(conditions.map((condition) => condition({ steps: asSdkSteps(steps) as never })));
   return answers.some(Boolean);
 }
 
@@ -48,6 +51,7 @@ async function askModel(execution: Execution, agent: Agent, { messages, steps }:
   }
   const step = modelStepKey(steps.length + 1);
   const isTaken = (toolCallId: string) => execution.state.steps.has(toolStepKey(toolCallId));
+  let usage: JsonValue | undefined;
   await perform<ModelStep>(execution, {
     step,
     kind: "model",
@@ -58,9 +62,11 @@ async function askModel(execution: Execution, agent: Agent, { messages, steps }:
     failure: "MODEL_FAILED",
     run: async ({ signal, attempt }) => {
       const onChunk = (chunk: unknown) => execution.journal.chunk(step, attempt, chunk as JsonValue);
-      return withUniqueCallIds(await callModel({ agent, messages, steps, signal, onChunk }), isTaken);
+      const answer = await callModel({ agent, messages, steps, signal, onChunk });
+      usage = execution.journal.encode(answer.usage, "usage");
+      return withUniqueCallIds(answer.step, isTaken);
     },
-    describe: ({ usage }) => ({ usage: execution.journal.encode(usage, "usage") }),
+    describe: () => ({ usage }),
   });
 }
 

@@ -3,9 +3,9 @@
  * the first execution and every resume decide the same from the same state.
  */
 import type { ModelMessage, ToolResultPart } from "ai";
-import type { ModelStep, ToolCall } from "../model/model.ts";
 import type { JsonValue } from "../persistence/codec.ts";
 import type { RunState, StepState } from "../persistence/fold.ts";
+import { type ModelStep, type ToolCall, toolCallsOf } from "../persistence/model-step.ts";
 import { toModelOutput } from "../tool/tool.ts";
 
 /** How values come out of the journal; some stand in blobs beside it. */
@@ -47,9 +47,10 @@ export async function transcriptOf(state: RunState, decode: Decode): Promise<Tra
     }
     if (step?.status !== "succeeded") return transcript;
     const answer = (await decode(step.value)) as ModelStep;
-    const results = await resultsOf(state, answer.toolCalls, decode);
+    const calls = toolCallsOf(answer);
+    const results = await resultsOf(state, calls, decode);
     transcript.steps.push(answer);
-    transcript.openCalls = answer.toolCalls.filter((call) => !isClosed(state, call));
+    transcript.openCalls = calls.filter((call) => !isClosed(state, call));
     transcript.isUnseen = false;
     transcript.messages.push(...answer.messages);
     if (results.length > 0) transcript.messages.push({ role: "tool", content: results });
@@ -98,32 +99,26 @@ function textResult(call: ToolCall, type: "text" | "error-text", value: string):
 }
 
 /**
- * A model may use a call id twice, in one answer or across answers. Ids name steps here, so a repeated one gets a new name, in
- * the message and in the call alike.
+ * A model may use a call id twice, in one answer or across answers. Ids name steps here, so a repeated one gets a new name.
+ * What the SDK found invalid it found by the old id, which then counts for each call of that id.
  */
-export function withUniqueCallIds(step: ModelStep, taken: (toolCallId: string) => boolean): ModelStep {
+export function withUniqueCallIds(step: ModelStep, isTaken: (toolCallId: string) => boolean): ModelStep {
   const seen = new Set<string>();
-  const isTaken = (id: string) => seen.has(id) || taken(id);
-  if (!step.toolCalls.some((call) => isTaken(call.toolCallId) || !seen.add(call.toolCallId))) return step;
-  seen.clear();
-  const names = step.toolCalls.map(({ toolCallId }) => {
-    let name = toolCallId;
-    for (let n = 2; isTaken(name); n++) name = `${toolCallId}#${n}`;
+  const invalid: Record<string, string> = {};
+  const unique = (id: string): string => {
+    let name = id;
+    for (let n = 2; seen.has(name) || isTaken(name); n++) name = `${id}#${n}`;
     seen.add(name);
+    const problem = step.invalid?.[id];
+    if (problem !== undefined) invalid[name] = problem;
     return name;
+  };
+  const messages = step.messages.map((message): ModelMessage => {
+    if (message.role !== "assistant" || typeof message.content === "string") return message;
+    const content = message.content.map((part) =>
+      part.type === "tool-call" && !part.providerExecuted ? { ...part, toolCallId: unique(part.toolCallId) } : part,
+    );
+    return { ...message, content };
   });
-  const queue = step.toolCalls.map((call, index) => ({ from: call.toolCallId, to: names[index] ?? call.toolCallId }));
-  const messages = step.messages.map((message) => (message.role === "assistant" ? renameCalls(message, queue) : message));
-  return { ...step, messages, toolCalls: step.toolCalls.map((call, index) => ({ ...call, toolCallId: names[index] ?? call.toolCallId })) };
-}
-
-function renameCalls(message: Extract<ModelMessage, { role: "assistant" }>, queue: { from: string; to: string }[]): ModelMessage {
-  if (typeof message.content === "string") return message;
-  const content = message.content.map((part) => {
-    if (part.type !== "tool-call") return part;
-    const index = queue.findIndex((entry) => entry.from === part.toolCallId);
-    const [entry] = index === -1 ? [] : queue.splice(index, 1);
-    return entry ? { ...part, toolCallId: entry.to } : part;
-  });
-  return { ...message, content };
+  return { ...step, messages, ...(step.invalid && { invalid }) };
 }

@@ -1,9 +1,10 @@
 /**
  * The chunks a UI message stream is made of, and how each is made from what a journal holds: nothing here remembers anything.
  */
-import { type FinishReason, type ModelMessage, toUIMessageChunk, type UIMessageChunk } from "ai";
+import { type ModelMessage, toUIMessageChunk, type UIMessageChunk } from "ai";
 import { type ErrorCode, GroundcrewError } from "../errors.ts";
 import type { ParkReason } from "../persistence/event.ts";
+import { type AssistantPart, contentOf, type ModelStep, type ToolCall } from "../persistence/model-step.ts";
 
 /** Where the run is, for people: the data of `data-status`. */
 export interface StatusData {
@@ -33,39 +34,20 @@ export function userParts(message: Extract<ModelMessage, { role: "user" }>): Ext
   return chunk?.type === "steering-message" ? chunk.parts : [];
 }
 
-/** What a model step leaves. */
-export interface ModelValue {
-  messages?: ModelMessage[];
-  toolCalls?: ToolCallRecord[];
-  text?: string;
-  finishReason?: FinishReason;
-}
+/** What a model step leaves: of an agent, or of a flow's `generate`, which keeps only its text. */
+export type ModelValue = ModelStep | { text: string };
 
-export interface ToolCallRecord {
-  toolCallId: string;
-  toolName: string;
-  input: unknown;
-  /** Why the call could not be understood. */
-  invalid?: string;
+/** A tool call as a client is shown it. */
+export interface ShownCall extends ToolCall {
   providerExecuted?: boolean;
 }
 
-export type AssistantPart = Exclude<Extract<ModelMessage, { role: "assistant" }>["content"], string>[number];
-
-export function contentOf({ messages, text }: ModelValue): AssistantPart[] {
-  if (!messages) return text ? [{ type: "text", text }] : [];
-  return messages.flatMap((message): AssistantPart[] => {
-    if (message.role !== "assistant") return [];
-    return typeof message.content === "string" ? [{ type: "text", text: message.content }] : message.content;
-  });
-}
-
-export function textOf(content: AssistantPart[]): string {
-  return content.map((part) => (part.type === "text" ? part.text : "")).join("");
+export function partsOf(value: ModelValue): AssistantPart[] {
+  return "messages" in value ? contentOf(value) : [{ type: "text", text: value.text }];
 }
 
 /** A call that the provider has run itself. */
-export function providerCall(part: AssistantPart): ToolCallRecord[] {
+export function providerCall(part: AssistantPart): ShownCall[] {
   return part.type === "tool-call" && part.providerExecuted ? [{ ...part, providerExecuted: true }] : [];
 }
 
@@ -76,7 +58,7 @@ export function lookOf({ dynamic, title, toolMetadata }: ToolLook): ToolLook {
   return { ...(dynamic && { dynamic }), ...(title !== undefined && { title }), ...(toolMetadata && { toolMetadata }) };
 }
 
-export function toolInput(call: ToolCallRecord, look: ToolLook = {}): UiChunk {
+export function toolInput(call: ShownCall, look: ToolLook = {}): UiChunk {
   const { toolCallId, toolName, input, providerExecuted } = call;
   const facts = { toolCallId, toolName, input, ...(providerExecuted && { providerExecuted }), ...look };
   return call.invalid === undefined

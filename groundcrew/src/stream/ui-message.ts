@@ -9,18 +9,17 @@
  */
 import type { FinishReason, ModelMessage } from "ai";
 import type { EventOf, ParkReason, StepKind } from "../persistence/event.ts";
+import { type AssistantPart, textOf, toolCallsOf } from "../persistence/model-step.ts";
 import { type FeedItem, parseCursor } from "./feed.ts";
 import {
-  type AssistantPart,
-  contentOf,
   fileUrl,
   lookOf,
   type ModelValue,
+  partsOf,
   providerCall,
+  type ShownCall,
   type StatusData,
-  type ToolCallRecord,
   type ToolLook,
-  textOf,
   toOurs,
   toolInput,
   type UiChunk,
@@ -268,13 +267,13 @@ export class UiProjection {
     if (!attempt) return;
     attempt.isLive = false;
     if (attempt.kind === "tool") this.#toolOutput(item.step, item.value);
-    if (attempt.kind === "model") this.#modelOutput(attempt, (item.value ?? {}) as ModelValue);
+    if (attempt.kind === "model") this.#modelOutput(attempt, (item.value ?? { text: "" }) as ModelValue);
   }
 
   /** The chunks were a preview, the step's value is what counts: what they did not show, because they are gone, is shown now. */
   #modelOutput(attempt: Attempt, value: ModelValue): void {
-    const content = contentOf(value);
-    const calls = [...content.flatMap(providerCall), ...(value.toolCalls ?? [])];
+    const content = partsOf(value);
+    const calls: ShownCall[] = [...content.flatMap(providerCall), ...("messages" in value ? toolCallsOf(value) : [])];
     if (!isTrue(attempt, content, calls)) {
       // Also where this reader has nothing to take back: one who left in the middle of the lost chunks comes back here.
       this.#takeBack(attempt);
@@ -287,7 +286,7 @@ export class UiProjection {
     }
     for (const part of content) if (part.type === "tool-result") this.#providerResult(attempt, part);
     this.#lastText = textOf(content);
-    if (value.finishReason) this.#finishReason = value.finishReason;
+    if ("finishReason" in value) this.#finishReason = value.finishReason;
   }
 
   #providerResult(attempt: Attempt, { toolCallId, output }: Extract<AssistantPart, { type: "tool-result" }>): void {
@@ -389,7 +388,7 @@ export class UiProjection {
 }
 
 /** Whether what was shown of the attempt is what came of it. */
-function isTrue(attempt: Attempt, content: AssistantPart[], calls: ToolCallRecord[]): boolean {
+function isTrue(attempt: Attempt, content: AssistantPart[], calls: ShownCall[]): boolean {
   if (attempt.isTorn || attempt.text !== textOf(content)) return false;
   if (!attempt.hasShown && content.some((part) => part.type !== "tool-call")) return false;
   return [...attempt.announced.keys()].every((id) => calls.some(({ toolCallId }) => toolCallId === id)); // a repeated id gets a new name

@@ -2,7 +2,8 @@ import { get as httpGet } from "node:http";
 import { describe, expect, test } from "vitest";
 import { isError } from "../../src/errors.ts";
 import { createApp, serve } from "../../src/server/server.ts";
-import { byHeader, failureOf, makeCrew, post, SECRET, start, startRun, until } from "./fixture.ts";
+import type { RunsPage, SessionsPage, SessionView } from "../../src/wire.ts";
+import { byHeader, failureOf, makeCrew, post, SECRET, start, startRun, until, viewOf } from "./fixture.ts";
 
 const KEY = "a-key-of-at-least-16-characters";
 const bearer = (key: string) => ({ authorization: `Bearer ${key}` });
@@ -83,17 +84,16 @@ describe("the application's own users", () => {
       expect(resolve.status).toBe(404);
       expect((await fetch(`${url}/v1/runs?before=${id}`, { headers })).status).toBe(404);
     }
-    const view = await (await fetch(`${url}/v1/runs/${id}`, { headers: alice })).json();
-    expect(["queued", "running", "parked"]).toContain(view.status);
+    expect(["queued", "running", "parked"]).toContain((await viewOf(url, id, alice)).status);
   });
 
   test("list only their own, whatever they ask for", async () => {
     const { url } = await start({ authenticate: byHeader });
     const id = await startRun(url, "parrot", { prompt: "hi", session: "s" }, alice);
     const list = async (headers: Record<string, string>, query = "") => {
-      const { runs } = await (await fetch(`${url}/v1/runs${query}`, { headers })).json();
-      const { sessions } = await (await fetch(`${url}/v1/sessions${query}`, { headers })).json();
-      return [runs, sessions].map((rows) => rows.map((row: { id: string }) => row.id));
+      const { runs } = (await (await fetch(`${url}/v1/runs${query}`, { headers })).json()) as RunsPage;
+      const { sessions } = (await (await fetch(`${url}/v1/sessions${query}`, { headers })).json()) as SessionsPage;
+      return [runs, sessions].map((rows) => rows.map(({ id }) => id));
     };
     expect(await list(alice)).toEqual([[id], ["s"]]);
     expect(await list(operator)).toEqual([[id], ["s"]]);
@@ -114,7 +114,7 @@ describe("the application's own users", () => {
     }
     const turn = await post(`${url}/v1/agents/parrot/runs`, { prompt: "what did I say?", session: "s" }, stranger.bob);
     expect([turn.status, (await failureOf(turn)).code]).toEqual([404, "SESSION_NOT_FOUND"]);
-    const { turns } = await (await fetch(`${url}/v1/sessions/s`, { headers: alice })).json();
+    const { turns } = (await (await fetch(`${url}/v1/sessions/s`, { headers: alice })).json()) as SessionView;
     expect(turns).toBe(1);
   });
 
@@ -129,7 +129,7 @@ describe("the application's own users", () => {
   test("are not told what was written for operators", async () => {
     const { url } = await start({ authenticate: byHeader });
     const id = await startRun(url, "fails", { input: 1 }, alice);
-    await until(async () => (await (await fetch(`${url}/v1/runs/${id}`, { headers: operator })).json()).status === "failed");
+    await until(async () => (await viewOf(url, id, operator)).status === "failed");
     const read = async (path: string, headers: Record<string, string>) => (await fetch(`${url}/v1/runs/${id}${path}`, { headers })).text();
     for (const path of ["", "/events", "/result"]) {
       expect(await read(path, operator)).toContain(SECRET);

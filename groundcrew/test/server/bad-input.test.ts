@@ -8,8 +8,8 @@ import { createApp } from "../../src/server/server.ts";
 import { errorBody } from "../../src/wire.ts";
 import { failureOf, makeCrew, post, SECRET, start, startRun } from "./fixture.ts";
 
-async function send(url: string, body: string | Uint8Array, type = "application/json"): Promise<Response> {
-  return fetch(`${url}/v1/agents/echo/runs`, { method: "POST", headers: { "content-type": type }, body: body as BodyInit });
+async function send(url: string, body: string | Uint8Array<ArrayBuffer>, type = "application/json"): Promise<Response> {
+  return fetch(`${url}/v1/agents/echo/runs`, { method: "POST", headers: { "content-type": type }, body });
 }
 
 /** Nothing was started, and it still works. */
@@ -20,7 +20,7 @@ async function expectUnharmed(url: string): Promise<void> {
 }
 
 describe("a body that cannot be taken", () => {
-  const refused: [what: string, body: string | Uint8Array, type: string, detail: RegExp][] = [
+  const refused: [what: string, body: string | Uint8Array<ArrayBuffer>, type: string, detail: RegExp][] = [
     ["that is no JSON", "{", "application/json", /Malformed JSON/],
     ["that is empty but claims to be JSON", "", "application/json", /Malformed JSON/],
     ["of another type", "a=b", "application/x-www-form-urlencoded", /content-type/],

@@ -1,7 +1,8 @@
+import { connect } from "node:net";
 import { createParser, type EventSourceMessage } from "eventsource-parser";
-import { describe, expect, test } from "vitest";
+import { describe, expect, onTestFinished, test } from "vitest";
 import { feedItem } from "../../src/wire.ts";
-import { failureOf, makeCrew, post, start, startRun, until } from "./fixture.ts";
+import { failureOf, makeCrew, post, start, startRun, until, viewOf } from "./fixture.ts";
 
 interface Follower {
   frames: EventSourceMessage[];
@@ -72,7 +73,7 @@ describe("the feed of a run", () => {
   test.each(["999", "999.1"])("refuses cursor %s that the run has not reached", async (cursor) => {
     const { url } = await start();
     for (const run of [await startRun(url, "echo"), await startRun(url, "waits")]) {
-      await until(async () => ["succeeded", "parked"].includes((await (await fetch(`${url}/v1/runs/${run}`)).json()).status));
+      await until(async () => ["succeeded", "parked"].includes((await viewOf(url, run)).status));
       const response = await fetch(`${url}/v1/runs/${run}/events`, { headers: { "last-event-id": cursor } });
       expect([response.status, (await failureOf(response)).code]).toEqual([400, "CURSOR_INVALID"]);
     }
@@ -124,7 +125,49 @@ describe("the feed of a run", () => {
   });
 });
 
+describe("a reader that takes nothing", () => {
+  test("costs a bounded number of items, whatever the run has to say, and other readers go on", async () => {
+    const crew = makeCrew();
+    const { url } = await start({ crew });
+    const run = await startRun(url, "waits");
+    const handle = await crew.run(run);
+    let made = 0;
+    const item = { type: "chunk", after: 1, index: 1, at: 0, step: "s", attempt: 1, part: "x".repeat(64 * 1024), cursor: "1.1" } as const;
+    async function* endless() {
+      for (;;) {
+        made++;
+        yield item;
+      }
+    }
+    crew.run = async () => Object.assign(Object.create(handle), { view: () => handle.view(), events: endless });
+    const socket = connect(Number(new URL(url).port), "127.0.0.1");
+    onTestFinished(() => void socket.destroy());
+    socket.pause();
+    socket.write(`GET /v1/runs/${run}/events HTTP/1.1\r\nhost: localhost\r\n\r\n`);
+    let seen = -1;
+    await until(async () => {
+      const hasStopped = made > 0 && made === seen;
+      seen = made;
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      return hasStopped;
+    });
+    expect(made).toBeLessThan(500); // the sockets' own buffers: a few megabytes
+    expect((await fetch(`${url}/healthz`)).status).toBe(200);
+  });
+});
+
 describe("a server that closes", () => {
+  test("answers who waits for a result, and is gone soon", async () => {
+    const { server, url } = await start();
+    const run = await startRun(url, "waits");
+    const waiting = fetch(`${url}/v1/runs/${run}/result?wait=50000`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    const begun = performance.now();
+    await server.close();
+    expect((await waiting).status).toBe(202);
+    expect(performance.now() - begun).toBeLessThan(2_000);
+  });
+
   test("ends its streams without an end of the run, soon, and the readers go on elsewhere from where they were", async () => {
     const { crew, server, url } = await start();
     const run = await startRun(url, "waits");

@@ -8,6 +8,7 @@ import { agent, flow } from "../../src/agent.ts";
 import type { Principal } from "../../src/principal.ts";
 import { type Crew, groundcrew } from "../../src/runtime.ts";
 import { type ServeOptions, type Serving, serve } from "../../src/server/server.ts";
+import type { RunResult, RunView } from "../../src/wire.ts";
 
 export const SECRET = "the-password-of-the-database";
 
@@ -92,6 +93,18 @@ export async function startRun(
   const response = await post(`${url}/v1/agents/${name}/runs`, body, headers);
   expect(response.status, await response.clone().text()).toBe(202);
   return ((await response.json()) as { id: string }).id;
+}
+
+/** Where the run is. */
+export async function viewOf(url: string, run: string, headers: Record<string, string> = {}): Promise<RunView> {
+  return (await fetch(`${url}/v1/runs/${run}`, { headers })).json() as Promise<RunView>;
+}
+
+/** How the run ended, when it has. */
+export async function resultOf(url: string, run: string): Promise<RunResult> {
+  const response = await fetch(`${url}/v1/runs/${run}/result?wait=10000`);
+  expect(response.status).toBe(200);
+  return response.json() as Promise<RunResult>;
 }
 
 /** Fails when the condition does not come true in time. */

@@ -3,7 +3,8 @@ import { MockLanguageModelV4, simulateReadableStream } from "ai/test";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { z } from "zod";
-import { callModel, type ModelStep } from "../../src/model/model.ts";
+import { callModel } from "../../src/model/model.ts";
+import type { ModelStep, ToolCall } from "../../src/persistence/model-step.ts";
 import type { Fact } from "../../src/persistence/event.ts";
 import type { FeedItem } from "../../src/stream/feed.ts";
 import type { UiChunk } from "../../src/stream/ui-chunk.ts";
@@ -98,11 +99,11 @@ function text(id: string, ...deltas: string[]): UiChunk[] {
   return [{ type: "text-start", id }, ...deltas.map((delta) => ({ type: "text-delta", id, delta }) as const), { type: "text-end", id }];
 }
 
-function answer(words: string, toolCalls: ModelStep["toolCalls"] = []): Partial<ModelStep> {
+function answer(words: string, toolCalls: ToolCall[] = []): ModelStep {
   const calls = toolCalls.map(({ toolCallId, toolName, input }) => ({ type: "tool-call", toolCallId, toolName, input }) as const);
   const said = words === "" ? [] : [{ type: "text", text: words } as const];
   const finishReason = toolCalls.length > 0 ? "tool-calls" : "stop";
-  return { messages: [{ role: "assistant", content: [...said, ...calls] }], toolCalls, text: words, finishReason };
+  return { messages: [{ role: "assistant", content: [...said, ...calls] }], finishReason };
 }
 
 const types = (chunks: readonly UiChunk[]) => chunks.map((chunk) => chunk.type);
@@ -152,7 +153,8 @@ describe("beside the AI SDK's own stream", () => {
       const messages: ModelMessage[] = [{ role: "user", content: "Add." }];
       const onChunk = (chunk: unknown) => feed.chunk(step, 1, chunk as UiChunk);
       const signal = new AbortController().signal;
-      feed.succeeded(step, 1, await callModel({ agent: { settings, tools }, messages, steps: [], signal, onChunk }));
+      const answered = await callModel({ agent: { settings, tools }, messages, steps: [], signal, onChunk });
+      feed.succeeded(step, 1, answered.step);
       if (number === 0) toolSteps(feed);
     }
     return feed.add({ type: "run.succeeded", output }).project();
@@ -340,7 +342,7 @@ test("what a provider's own tool gave is shown with its call", async () => {
   const feed = new Feed().add(created).started("model:1");
   feed.chunk("model:1", 1, { type: "tool-input-start", toolCallId: "s", toolName: "web_search", providerExecuted: true });
   feed.chunk("model:1", 1, ...text("0", "Three."));
-  feed.succeeded("model:1", 1, { messages: [{ role: "assistant", content }], toolCalls: [], text: "Three.", finishReason: "stop" });
+  feed.succeeded("model:1", 1, { messages: [{ role: "assistant", content }], finishReason: "stop" });
   const { message, errors } = await read(feed.add({ type: "run.succeeded", output: "Three." }).project());
   expect(message?.parts).toContainEqual(expect.objectContaining({ toolCallId: "s", state: "output-available", output: { hits: 3 } }));
   expect(errors).toEqual([]);

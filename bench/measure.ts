@@ -1,0 +1,27 @@
+/** Measures one thing, in a process of its own: `node bench/measure.ts step`. Under a profiler this is the process to watch. */
+import type { Figure } from "./figure.ts";
+import { history } from "./history.ts";
+import { journal } from "./journal.ts";
+import { loopDelay } from "./loop-delay.ts";
+import { parked } from "./parked.ts";
+import { recovery } from "./recovery.ts";
+import { start } from "./start.ts";
+import { step } from "./step.ts";
+import { throughput } from "./throughput.ts";
+
+const benchmarks: Record<string, () => Promise<Figure[]>> = {
+  throughput,
+  step,
+  start,
+  recovery,
+  history,
+  parked,
+  journal,
+  "loop-delay": loopDelay,
+};
+
+const benchmark = benchmarks[process.argv[2] ?? ""];
+if (!benchmark) throw new Error(`Name one of ${Object.keys(benchmarks).join(", ")}.`);
+const figures = await benchmark();
+if (process.send) process.send(figures);
+else for (const figure of figures) console.log(JSON.stringify(figure));
