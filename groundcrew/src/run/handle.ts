@@ -48,18 +48,20 @@ export class Run<OUTPUT = unknown> {
 
   /** Waits for the end. @throws GroundcrewError the run's own error; `RUN_CANCELLED`, `RUN_EXPIRED`; the signal's reason */
   async result(options: { signal?: AbortSignal | undefined } = {}): Promise<OUTPUT> {
-    await this.#ended(options.signal);
-    const end = await this.#deps.store.last(this.id);
+    const end = await this.#end(options.signal);
     if (end.type === "run.succeeded") return (await this.#decode(end.output)) as OUTPUT;
     throw failureOf(this.id, end);
   }
 
-  /** Looks only when the run may have ended: following its every step would cost more than the steps. */
-  async #ended(signal: AbortSignal | undefined): Promise<void> {
-    const latch = new Latch(this.#deps.store, (change) => change.runs === null || change.ended.has(this.id), signal);
+  /** The run's last event. Looks only when the run may have ended: following its every step would cost more than the steps. */
+  async #end(signal: AbortSignal | undefined): Promise<Event> {
+    const { store } = this.#deps;
+    const latch = new Latch(store, (change) => change.runs === null || change.ended.has(this.id), signal);
     const keepAlive = setInterval(() => {}, KEEP_ALIVE_MS);
     try {
-      while (!isTerminal((await this.#row()).status)) {
+      for (;;) {
+        const last = await store.last(this.id);
+        if (isEnd(last)) return last;
         await latch.next();
         signal?.throwIfAborted();
       }
@@ -151,8 +153,7 @@ export class Run<OUTPUT = unknown> {
 function failureOf(run: string, end: Event): GroundcrewError {
   if (end.type === "run.failed") return fromErrorRecord(end.error, run);
   if (end.type === "run.cancelled") return new GroundcrewError("RUN_CANCELLED", `Run ${run} was cancelled: ${end.why}.`, { run });
-  if (end.type === "run.expired") return new GroundcrewError("RUN_EXPIRED", `Run ${run} passed its deadline.`, { run });
-  return new GroundcrewError("EVENT_UNREADABLE", `Run ${run} is over, but its journal does not say how it ended.`, { run });
+  return new GroundcrewError("RUN_EXPIRED", `Run ${run} passed its deadline.`, { run });
 }
 
 function unique(kind: string): string {

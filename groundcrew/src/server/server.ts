@@ -1,5 +1,5 @@
 /** The HTTP server: where it listens, for whom, and how it stops. */
-import { createServer, type Server } from "node:http";
+import { createServer, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { getRequestListener } from "@hono/node-server";
 import { coerceError, GroundcrewError } from "../errors.ts";
@@ -39,9 +39,10 @@ export async function serve(crew: Crew, options: ServeOptions = {}): Promise<Ser
   const closing = new AbortController();
   const app = createApp(crew, { ...appOptions, closing: closing.signal });
   const answer = getRequestListener(app.fetch, { hostname: host, overrideGlobalObjects: false });
+  const inFlight = new Set<ServerResponse>();
   const server = createServer((request, response) => {
-    // Node keeps a connection that was busy when the server closed, in case another request comes over it.
-    response.once("close", () => closing.signal.aborted && setImmediate(() => server.closeIdleConnections()));
+    inFlight.add(response);
+    response.once("close", () => inFlight.delete(response));
     return answer(request, response);
   });
   await listen(server, host, port);
@@ -50,7 +51,7 @@ export async function serve(crew: Crew, options: ServeOptions = {}): Promise<Ser
     url: urlOf(server, host),
     close: () => {
       closing.abort();
-      closed ??= stop(server);
+      closed ??= stop(server, inFlight);
       return closed;
     },
   };
@@ -71,9 +72,13 @@ function urlOf(server: Server, host: string): string {
   return `http://${host.includes(":") ? `[${host}]` : host}:${port}`;
 }
 
-async function stop(server: Server): Promise<void> {
-  const ended = new Promise<void>((resolve) => server.close(() => resolve()));
-  const impatience = setTimeout(() => server.closeAllConnections(), CLOSE_GRACE_MS);
-  await ended;
-  clearTimeout(impatience);
+async function stop(server: Server, inFlight: ReadonlySet<ServerResponse>): Promise<void> {
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+  const answered = Promise.all([...inFlight].map((response) => new Promise((resolve) => response.once("close", resolve))));
+  const { promise: outOfTime, resolve: giveUp } = Promise.withResolvers<void>();
+  const patience = setTimeout(giveUp, CLOSE_GRACE_MS);
+  await Promise.race([answered, outOfTime]);
+  clearTimeout(patience);
+  server.closeAllConnections(); // Node would wait for connections that a browser holds in reserve
+  await closed;
 }

@@ -132,7 +132,11 @@ class Scene {
   }
 
   async #end(): Promise<void> {
-    await this.readers.ended;
+    let isOver = false;
+    const over = this.readers.ended.then(() => {
+      isOver = true;
+    });
+    await Promise.race([over, until("every reader has seen the end", () => isOver)]);
     await Promise.all(this.#answers);
   }
 

@@ -28,16 +28,16 @@ async function write(): Promise<void> {
   await store.join(thisWorker(worker), 60_000);
   const principal = { tenant: "t", user: "u", roles: [] };
   const deadline = Date.now() + 60_000;
+  const agent = `writer-${process.pid}`;
   for (let i = 0; i < Number(runs); i++) {
-    const created = { type: "run.created", agent: "writer", principal, deadline, seq: 1, at: Date.now() } as const;
+    const created = { type: "run.created", agent, principal, deadline, seq: 1, at: Date.now() } as const;
     const id = `${process.pid}-${i}`;
-    await store.create({ id, agent: "writer", principal, deadline, dueAt: Date.now(), events: [created], blobs: [] });
+    await store.create({ id, agent, principal, deadline, dueAt: Date.now(), events: [created], blobs: [] });
     say(`${id} 1`);
   }
-  const claims = await store.claim(worker, ["writer"], Number(runs));
+  const claims = await store.claim(worker, [agent], Number(runs));
   await Promise.all(
-    claims.map(async ({ run, epoch, takeover }) => {
-      if (takeover) return;
+    claims.map(async ({ run, epoch }) => {
       for (let seq = 2; ; seq++) {
         const event = { type: "run.released", why: "x".repeat(500), seq, at: Date.now() } as const;
         await store.append({ run: run.id, worker, epoch, events: [event], chunks: [], blobs: [], consumed: [] });
