@@ -26,7 +26,7 @@ export async function recovery(): Promise<Figure[]> {
     const [ready, step] = await Promise.all(reports);
     second.kill("SIGKILL");
     await once(second, "exit");
-    if (!ready || !step || step.step < KILL_AT_STEP) throw new Error("The second process did not continue the run.");
+    if (!ready || step?.what !== "step" || step.step < KILL_AT_STEP) throw new Error("The second process did not continue the run.");
     spawnMs.push(step.at - spawnedAt);
     readyMs.push(step.at - ready.at);
   }

@@ -1,6 +1,6 @@
 /** What one durable step costs a run that has the machine for itself, against one durable insert. */
 import { flow, groundcrew } from "groundcrew";
-import { type Figure, median, percentile } from "./figure.ts";
+import { type Figure, median, percentile, timed } from "./figure.ts";
 import { Folder } from "./folder.ts";
 import { Raw } from "./raw.ts";
 import { STEPS, VALUES } from "./workload.ts";
@@ -36,10 +36,4 @@ export async function step(): Promise<Figure[]> {
     { name: "step.p99-ms", value: percentile(ours, 99), unit: "ms", how: `the same steps (${rawText})`, target: { atMost: 2 } },
     { name: "step.ratio", value: median(ours) / median(theirs), unit: "x raw", how: "medians, step to raw durable insert", target: { atMost: 2 } },
   ];
-}
-
-function timed(work: () => void): number {
-  const begun = performance.now();
-  work();
-  return performance.now() - begun;
 }

@@ -3,6 +3,7 @@
  * caller is told nothing but a reference, and the operator is told the cause under the same reference.
  */
 import { randomUUID } from "node:crypto";
+import { RequestError } from "@hono/node-server";
 import type { Context } from "hono";
 import { HTTPException } from "hono/http-exception";
 import type { ContentfulStatusCode } from "hono/utils/http-status";
@@ -36,8 +37,15 @@ export function failureResponse(c: Context, thrown: unknown, report: Report): Re
   return c.json(body, error.status as ContentfulStatusCode);
 }
 
+/** The answer to what is not even a request, before there is an app to handle it. */
+export function plainFailure(thrown: unknown, report: Report): Response {
+  const { body, error } = failureOf(thrown, report);
+  return Response.json(body, { status: error.status });
+}
+
 function toOurs(thrown: unknown): GroundcrewError {
   if (isError(thrown)) return thrown;
+  if (thrown instanceof RequestError) return new GroundcrewError("INPUT_INVALID", `${thrown.message}.`);
   if (thrown instanceof HTTPException && thrown.status === 415) {
     return new GroundcrewError("INPUT_INVALID", "Expected the header `content-type` to be application/json.");
   }

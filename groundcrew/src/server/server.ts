@@ -8,6 +8,8 @@ import type { Crew } from "../runtime.ts";
 import { isLoopback, isOpen } from "./access.ts";
 import { type AppOptions, createApp } from "./app.ts";
 
+import { plainFailure, reportToConsole } from "./failure.ts";
+
 export { type AppOptions, createApp } from "./app.ts";
 
 export interface ServeOptions extends Omit<AppOptions, "closing"> {
@@ -38,7 +40,8 @@ export async function serve(crew: Crew, options: ServeOptions = {}): Promise<Ser
   }
   const closing = new AbortController();
   const app = createApp(crew, { ...appOptions, closing: closing.signal });
-  const answer = getRequestListener(app.fetch, { hostname: host, overrideGlobalObjects: false });
+  const errorHandler = (thrown: unknown) => plainFailure(thrown, options.report ?? reportToConsole);
+  const answer = getRequestListener(app.fetch, { hostname: host, overrideGlobalObjects: false, errorHandler });
   const inFlight = new Set<ServerResponse>();
   const server = createServer((request, response) => {
     inFlight.add(response);

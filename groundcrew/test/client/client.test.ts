@@ -1,5 +1,7 @@
+import { readFileSync } from "node:fs";
 import { createServer, request as httpRequest, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
+import { dirname, join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { connect, type FeedItem } from "../../src/client/client.ts";
 import { isError } from "../../src/errors.ts";
@@ -102,6 +104,22 @@ describe("a client", () => {
     await expect(connect(url).agents()).rejects.toThrow(/ECONNREFUSED/);
     expect(() => connect("file:///etc/passwd")).toThrow(/http/);
   });
+});
+
+test("the client loads neither Node's own modules nor the schemas: it is small enough for browsers", () => {
+  const loaded = new Set<string>();
+  const visit = (file: string) => {
+    if (loaded.has(file)) return;
+    loaded.add(file);
+    const imports = /^(?:import|export) (?!type )[^;]*? from "([^"]+)"/gm;
+    for (const [, target = ""] of readFileSync(file, "utf8").matchAll(imports)) {
+      if (target.startsWith(".")) visit(join(dirname(file), target));
+      else loaded.add(target);
+    }
+  };
+  visit(join(import.meta.dirname, "../../src/client/client.ts"));
+  const names = [...loaded].map((file) => file.split("/src/").at(-1));
+  expect(names.sort()).toEqual(["client/client.ts", "client/follow.ts", "client/http.ts", "errors.ts", "eventsource-parser", "limits.ts"]);
 });
 
 describe("a follower", () => {

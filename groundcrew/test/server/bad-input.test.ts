@@ -140,6 +140,21 @@ describe("a body that cannot be taken", () => {
   });
 });
 
+describe("a request that is hardly one", () => {
+  test.each(["GET /v1/runs HTTP/1.1\r\nhost: a b\r\n", "GET /v1\\runs HTTP/1.1\r\nhost: 127.0.0.1\r\n"])(
+    "%j has an answer of the usual shape",
+    async (head) => {
+      const { url } = await start();
+      const socket = connect(Number(new URL(url).port), "127.0.0.1");
+      socket.write(`${head}connection: close\r\n\r\n`);
+      let text = "";
+      for await (const piece of socket) text += piece;
+      expect(text).toMatch(/^HTTP\/1.1 400 /);
+      expect(errorBody.strict().parse(JSON.parse(text.split("\r\n\r\n")[1] ?? "")).error.code).toBe("INPUT_INVALID");
+    },
+  );
+});
+
 describe("something that is not there", () => {
   const missing: [what: string, method: string, path: string, code: string][] = [
     ["agent", "POST", "/v1/agents/nobody/runs", "AGENT_NOT_FOUND"],

@@ -1,0 +1,161 @@
+import { describe, expect, test } from "vitest";
+import { timeline } from "../../src/cli/timeline.ts";
+import type { Event } from "../../src/wire.ts";
+
+type Written<E> = E extends Event ? Omit<E, "seq"> : never;
+
+/** Events as a run would have them: numbered, with times counted from the run's start. */
+function journal(...facts: Written<Event>[]): Event[] {
+  return facts.map((fact, index) => ({ ...fact, seq: index + 1, at: START + fact.at }) as Event);
+}
+
+const START = Date.UTC(2026, 0, 5, 12, 0, 0);
+const principal = { tenant: "acme", user: "dana", roles: [] };
+const failure = (code: string, message: string) => ({ code, name: "GroundcrewError", message, user: "" });
+
+function lines(events: Event[], full = false): string {
+  return `\n${timeline(events, { paint: (_style, text) => text, full }).join("\n")}\n`;
+}
+
+const created = {
+  type: "run.created",
+  at: 0,
+  agent: "support",
+  principal,
+  deadline: START + 60_000,
+  session: "s1",
+  turn: 2,
+  input: { messages: [{ role: "user", content: "My teapot is broken." }] },
+} as const;
+
+const refunded = journal(
+  created,
+  { type: "run.claimed", at: 4, worker: "w1", epoch: 1, takeover: false },
+  { type: "step.started", at: 5, step: "model:1", kind: "model", name: "gpt-5.6", attempt: 1, effect: "read" },
+  {
+    type: "step.succeeded",
+    at: 1_205,
+    step: "model:1",
+    attempt: 1,
+    value: { text: "Let me look.", toolCalls: [{ toolName: "lookupOrder" }, { toolName: "refund" }], messages: [] },
+    usage: { inputTokens: 812, outputTokens: 40 },
+  },
+  { type: "step.started", at: 1_206, step: "tool:a", kind: "tool", name: "lookupOrder", attempt: 1, effect: "read", input: { orderId: "A-7" } },
+  { type: "step.started", at: 1_207, step: "tool:b", kind: "tool", name: "refund", attempt: 1, effect: "once", input: { orderId: "A-7", amount: 84.5 } },
+  { type: "step.succeeded", at: 1_300, step: "tool:a", attempt: 1, value: { status: "paid" } },
+  { type: "run.claimed", at: 3_000, worker: "w2", epoch: 2, takeover: true },
+  { type: "step.unknown", at: 3_001, step: "tool:b", attempt: 1, why: "the worker was gone" },
+  { type: "run.parked", at: 3_002, reason: "unknown_outcome", detail: 'nobody saw the outcome of "refund"' },
+  { type: "step.resolved", at: 63_000, step: "tool:b", resolution: "happened", by: "ana", value: { refundId: "R-1" } },
+  { type: "run.claimed", at: 63_001, worker: "w2", epoch: 3, takeover: false },
+  { type: "run.succeeded", at: 64_000, output: "Done: R-1." },
+);
+
+describe("the timeline of a run", () => {
+  test("tells what was asked, each step with its values, the takeover, the doubt and who ended it", () => {
+    expect(lines(refunded)).toBe(`
+     +0ms  · created   support for acme/dana, session s1, turn 2
+             asked     My teapot is broken.
+     +4ms  · claimed   by w1
+     +5ms  ✓ model     gpt-5.6, 812 + 40 tokens  1.2s
+             said      Let me look.
+             calls     lookupOrder, refund
+    +1.2s  ✓ tool      lookupOrder (read)  94ms
+             in        { orderId: 'A-7' }
+             out       { status: 'paid' }
+    +1.2s  ? tool      refund (once)  1.7s  outcome unknown: the worker was gone
+             in        { orderId: 'A-7', amount: 84.5 }
+    +3.0s  ↻ takeover  continued after an interruption, by w2
+    +3.0s  ‖ parked    unknown_outcome: nobody saw the outcome of "refund"
+  +1m 3s  · resolved  refund happened, says ana
+             result    { refundId: 'R-1' }
+  +1m 3s  · resumed   by w2
+  +1m 4s  ✓ succeeded after 1m 4s
+             output    Done: R-1.
+`.replaceAll("\n  +1m", "\n   +1m"));
+  });
+
+  test("gives each attempt its own row and its own fate", () => {
+    const events = journal(
+      { type: "step.started", at: 0, step: "model:1", kind: "model", name: "m", attempt: 1 },
+      { type: "step.failed", at: 500, step: "model:1", attempt: 1, error: failure("MODEL_FAILED", "503"), final: false, retryAt: START + 1_500 },
+      { type: "step.started", at: 1_500, step: "model:1", kind: "model", name: "m", attempt: 2 },
+      { type: "step.abandoned", at: 1_600, step: "model:1", attempt: 2, why: "the worker was gone" },
+      { type: "step.started", at: 1_700, step: "model:1", kind: "model", name: "m", attempt: 3 },
+      { type: "step.failed", at: 1_900, step: "model:1", attempt: 3, error: failure("MODEL_FAILED", "503"), final: true },
+      { type: "run.failed", at: 1_901, error: failure("MODEL_FAILED", "503") },
+    );
+    expect(lines(events)).toBe(`
+     +0ms  ✗ model     m  500ms  MODEL_FAILED: 503 (tried again after 1.0s)
+    +1.5s  ↻ model     m, attempt 2  100ms  given up: the worker was gone
+    +1.7s  ✗ model     m, attempt 3  200ms  MODEL_FAILED: 503
+    +1.9s  ✗ failed    MODEL_FAILED: 503
+`);
+  });
+
+  test("shows waits, children, signals and how a run was ended", () => {
+    const until = START + 3_600_000;
+    const events = journal(
+      { type: "run.created", at: 0, agent: "report", principal, deadline: until, parent: { run: "run_p", step: "call:report", depth: 1 } },
+      { type: "step.started", at: 1, step: "sleep", kind: "sleep", name: "sleep", attempt: 1, until },
+      { type: "run.parked", at: 2, reason: "timer", detail: "asleep", until },
+      { type: "retry.requested", at: 3, id: "1", from: "ana" },
+      { type: "step.started", at: 4, step: "call:x", kind: "child", name: "x", attempt: 1, child: "run_c" },
+      { type: "signal.received", at: 5, id: "2", name: "child:call:x" },
+      { type: "signal.received", at: 6, id: "3", name: "reply", value: { ok: true }, from: "bo" },
+      { type: "progress", at: 7, fraction: 0.4, what: "reading" },
+      { type: "run.released", at: 8, why: "the worker is shutting down" },
+      { type: "cancel.requested", at: 9, id: "4", why: "enough", from: "ana" },
+      { type: "run.cancelled", at: 10, why: "enough", by: "ana" },
+    );
+    expect(lines(events)).toBe(`
+     +0ms  · created   report for acme/dana, child of run_p
+     +1ms  ▸ sleep     sleep, until 2026-01-05 13:00:00Z  running
+     +2ms  ‖ parked    timer: asleep, until 2026-01-05 13:00:00Z
+     +3ms  · retry     asked for by ana
+     +4ms  ▸ child     x → run_c  running
+     +6ms  · signal    reply by bo
+             value     { ok: true }
+     +7ms  · progress  40 % reading
+     +8ms  · released  the worker is shutting down
+     +9ms  · cancel    asked for by ana: enough
+    +10ms  ✗ cancelled after 10ms by ana: enough
+`);
+  });
+
+  test("shortens values unless they are asked for whole", () => {
+    const text = `${"x".repeat(200)}\nlast line`;
+    const events = journal(
+      { type: "step.started", at: 0, step: "fetch", kind: "code", name: "fetch", attempt: 1, effect: "read" },
+      { type: "step.succeeded", at: 9, step: "fetch", attempt: 1, value: text },
+    );
+    expect(lines(events)).toBe(`
+     +0ms  ✓ code      fetch (read)  9ms
+             out       ${"x".repeat(110)}… (210 characters)
+`);
+    expect(lines(events, true)).toBe(`
+     +0ms  ✓ code      fetch (read)  9ms
+             out       ${"x".repeat(200)}
+                       last line
+`);
+  });
+
+  test("lets no name, value or message of a run act on the terminal", () => {
+    const evil = "\u001b[2J\u202e\r";
+    const events = journal(
+      { ...created, agent: evil, session: evil, principal: { ...principal, user: evil }, input: { messages: [{ role: "user", content: evil }] } },
+      { type: "run.claimed", at: 0, worker: evil, epoch: 1, takeover: true },
+      { type: "step.started", at: 1, step: evil, kind: "tool", name: evil, attempt: 1, input: { [evil]: evil } },
+      { type: "step.failed", at: 2, step: evil, attempt: 1, error: failure(evil, evil), final: true },
+      { type: "signal.received", at: 3, id: evil, name: evil, value: evil, from: evil },
+      { type: "progress", at: 4, fraction: 0, what: evil },
+      { type: "run.parked", at: 5, reason: "attention", detail: evil },
+      { type: "run.succeeded", at: 6, output: [evil] },
+    );
+    for (const full of [false, true]) expect(lines(events, full)).not.toMatch(/(?!\n)[\p{Cc}\p{Cf}]/u);
+  });
+
+  test("stands the end of a step whose beginning is not there", () => {
+    expect(lines(journal({ type: "step.succeeded", at: 0, step: "tool:a", attempt: 1, value: 1 }))).toContain("✓ step      tool:a");
+  });
+});
