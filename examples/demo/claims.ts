@@ -34,7 +34,7 @@ export function claims(evidence: Evidence): Claim[] {
       takeovers.length === kills && followed.at(-1)?.type === "run.succeeded",
     ],
     [
-      `the bank was asked ${count(1 + repeats.length, "time")} with one key, and paid ${count(refunds.length, "refund")}`,
+      `the bank was asked ${refunds.length + repeats.length} times with one key, and paid ${count(refunds.length, "refund")}`,
       refunds.length === 1 && repeats.length === 1 && refunds[0]?.id === repeats[0]?.of && refunds[0]?.key === repeats[0]?.key,
     ],
     [

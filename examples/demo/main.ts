@@ -14,7 +14,7 @@ import { Reader } from "./reader.ts";
 import { heading, note, paint, say } from "./screen.ts";
 import { groundcrew, ServerProcess } from "./server-process.ts";
 
-const DEADLINE_MS = 55_000;
+const DEADLINE_MS = isModelReal() ? 180_000 : 55_000;
 const BANK_MS = 2_500;
 const PAUSE_MS = 700;
 const SESSION = "dana";
@@ -37,6 +37,7 @@ try {
 
 function fail(error: unknown): never {
   current?.killNow();
+  if (current) say(current.complaints);
   say(paint("red", `\nFailed: ${error instanceof Error ? error.message : String(error)}\nWhat happened so far is in ${store}`));
   clearTimeout(impatience);
   process.exit(1);
@@ -44,6 +45,7 @@ function fail(error: unknown): never {
 
 async function demo(ledger: Ledger, model: ModelServer | undefined): Promise<boolean> {
   const env = {
+    GROUNDCREW_API_KEY: "", // whatever stands there is not meant for this
     GROUNDCREW_DEMO_STORE: store,
     GROUNDCREW_DEMO_LEDGER_URL: ledger.url,
     ...(model && { GROUNDCREW_DEMO_MODEL_URL: model.url }),
@@ -53,16 +55,16 @@ async function demo(ledger: Ledger, model: ModelServer | undefined): Promise<boo
     note(`${what}: process ${current.pid} serves ${current.url}`);
     return current;
   };
-  const replace = async (killed: ServerProcess, why: string) => {
-    say();
-    await killed.kill();
-    note(paint("red", `kill -9 ${killed.pid}: ${why}`));
-    await start(killed.port, "another one, same file, same address");
-  };
-
   introduce(model);
   const first = await start("0", "server and worker");
   const reader = new Reader(first.url);
+  const replace = async (killed: ServerProcess, why: string) => {
+    say();
+    await killed.kill();
+    reader.killedAt = Date.now();
+    note(paint("red", `kill -9 ${killed.pid}: ${why}`));
+    await start(killed.port, "another one, same file, same address");
+  };
 
   const asked = await ask(reader, "My order A-1042 arrived broken. I want my money back.");
   const story = reader.follow(asked);
@@ -143,6 +145,6 @@ function lookFurther(run: string): void {
   say(`  ${command} show ${run} --full --store ${store}`);
   say(`  ${command} tail ${run} --store ${store}`);
   say(`  ${command} runs --store ${store}`);
-  say(`  npm run dev -w examples        your own conversation, at http://127.0.0.1:4280 (see examples/README.md)`);
-  say(`  ${relative(process.cwd(), import.meta.dirname)}/main.ts         what you have just seen; ARCHITECTURE.md says how it works`);
+  say("  npm run dev -w examples     a server at http://127.0.0.1:4280 to talk to; examples/README.md says how");
+  say(`  ${relative(process.cwd(), import.meta.filename)}       what you have just seen; ARCHITECTURE.md says how it works`);
 }

@@ -7,6 +7,8 @@ export class Reader {
   readonly items: FeedItem[] = [];
   /** The cursors from which the client took a broken stream up again. It does so by itself. */
   readonly resumedFrom: string[] = [];
+  /** When the process that served the run was killed last. */
+  killedAt = 0;
   readonly #names = new Map<string, string>();
 
   constructor(url: string) {
@@ -67,7 +69,7 @@ export class Reader {
       case "step.resolved":
         return note(`run: its reconcile hook looked in the outbox: it ${item.resolution.replaceAll("_", " ")} ${brief(item.value)}`);
       case "run.claimed":
-        if (item.takeover) note("run: taken over");
+        if (item.takeover) note(`run: taken over, ${Date.now() - this.killedAt} ms after the kill`);
         return;
       case "run.parked":
         return note(`run: waits, ${item.detail}`);

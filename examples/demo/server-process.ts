@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
+import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 
 const cli = fileURLToPath(new URL("../../groundcrew/dist/cli/main.js", import.meta.url));
@@ -10,6 +11,8 @@ const config = fileURLToPath(new URL("../groundcrew.config.ts", import.meta.url)
 export class ServerProcess {
   readonly pid: number;
   readonly url: string;
+  /** What it wrote to standard error. */
+  complaints = "";
   readonly #child: ChildProcess;
   readonly #exited: Promise<unknown>;
 
@@ -18,17 +21,20 @@ export class ServerProcess {
     this.#exited = child.exitCode === null && child.signalCode === null ? once(child, "exit") : Promise.resolve();
     this.pid = pid;
     this.url = url;
+    child.stderr?.on("data", (data) => {
+      this.complaints += data;
+    });
   }
 
   /** @param env what it finds in its environment beside ours. @throws when it ends before it serves */
   static async start(port: string, env: Record<string, string>): Promise<ServerProcess> {
     const args = [cli, "serve", "--config", config, "--port", port, "--json"];
-    const child = spawn(process.execPath, args, { env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "inherit"] });
+    const child = spawn(process.execPath, args, { env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"] });
     for await (const line of createInterface({ input: child.stdout })) {
       const { pid, url } = JSON.parse(line) as { pid: number; url: string };
       return new ServerProcess(child, pid, url);
     }
-    throw new Error("The server process ended before it was ready.");
+    throw new Error(`The server process ended before it was ready: ${await text(child.stderr)}`);
   }
 
   get port(): string {

@@ -172,7 +172,12 @@ function checkPolicies(name: string, tools: ToolSet, policies: PolicyMap<ToolSet
       });
     }
   }
-  return new Map(Object.keys(tools).map((toolName) => [toolName, checkPolicy(`agent "${name}".policy.${toolName}`, policies[toolName] ?? {})]));
+  return new Map(Object.keys(tools).map((toolName) => [toolName, checkPolicy(`agent "${name}".policy.${toolName}`, policyOf(policies, toolName))]));
+}
+
+/** Own only: a tool may have a name that every object inherits, such as `constructor`. */
+function policyOf(policies: PolicyMap<ToolSet>, toolName: string): ToolPolicy {
+  return (Object.hasOwn(policies, toolName) ? policies[toolName] : undefined) ?? {};
 }
 
 const EFFECTS: readonly Effect[] = ["read", "idempotent", "keyed", "once"];
@@ -193,6 +198,9 @@ function checkPolicy(field: string, policy: ToolPolicy): CheckedPolicy {
   if (key !== undefined && typeof key !== "function") throw invalid(`${field}.key`, "a function of the tool's input", key, "POLICY_INVALID");
   if (key !== undefined && effect !== "keyed") {
     throw new GroundcrewError("POLICY_INVALID", `\`${field}.key\` is set, but the effect is "${effect}".`, { fix: 'Set `effect: "keyed"`.' });
+  }
+  if (reconcile !== undefined && typeof reconcile !== "function") {
+    throw invalid(`${field}.reconcile`, "a function of the tool's input", reconcile, "POLICY_INVALID");
   }
   if (reconcile !== undefined && effect !== "once") {
     throw new GroundcrewError("POLICY_INVALID", `\`${field}.reconcile\` is set, but a "${effect}" tool is simply repeated.`, {

@@ -48,6 +48,9 @@ export const DEFAULT_CONCURRENCY = 100;
 /** A worker that has not renewed for this long has lost its runs. Covers a garbage collection or a slow disk, not a dead process. */
 export const DEFAULT_LEASE_MS = 10_000;
 
+/** A shorter lease would be lost to an ordinary slow write. */
+export const MIN_LEASE_MS = 100;
+
 /** Token deltas are held this long so that many become one write; people do not see 50 ms. */
 export const COALESCE_MS = 50;
 

@@ -1,9 +1,8 @@
 /** The composition root: the only file that knows everyone. */
 import type { Agent, Definition, Flow } from "./agent.ts";
-import { checkName } from "./agent.ts";
 import { type Clock, type Duration, duration, systemClock } from "./clock.ts";
-import { GroundcrewError } from "./errors.ts";
-import { DEFAULT_CONCURRENCY, DEFAULT_LEASE_MS, KEEP_ALIVE_MS } from "./limits.ts";
+import { describe, GroundcrewError } from "./errors.ts";
+import { DEFAULT_CONCURRENCY, DEFAULT_LEASE_MS, KEEP_ALIVE_MS, MIN_LEASE_MS } from "./limits.ts";
 import { type ClassCodec, Codec } from "./persistence/codec.ts";
 import { thisWorker } from "./persistence/host.ts";
 import { openSqlite } from "./persistence/sqlite.ts";
@@ -76,6 +75,7 @@ export class Crew {
   #isClosed = false;
 
   constructor(options: CrewOptions) {
+    checkOptions(options);
     this.agents = byName(options.agents);
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
@@ -83,7 +83,7 @@ export class Crew {
     this.#retention = retentionOf(options.retention ?? {});
     const { concurrency, lease } = options.worker || {};
     this.#concurrency = checkConcurrency(concurrency ?? DEFAULT_CONCURRENCY);
-    this.#leaseMs = lease === undefined ? DEFAULT_LEASE_MS : duration(lease, "worker.lease");
+    this.#leaseMs = checkLease(lease === undefined ? DEFAULT_LEASE_MS : duration(lease, "worker.lease"));
     this.#onTrouble = options.onTrouble ?? reportTrouble;
   }
 
@@ -210,11 +210,32 @@ export class Crew {
   }
 }
 
+const OPTIONS: readonly string[] = ["agents", "store", "worker", "retention", "classes", "onTrouble", "clock"] satisfies (keyof CrewOptions)[];
+
+function checkOptions(options: unknown): asserts options is CrewOptions {
+  if (typeof options !== "object" || options === null) throw invalid("the options", "an object with `agents`", options);
+  const unknown = Object.keys(options).find((field) => !OPTIONS.includes(field));
+  if (unknown !== undefined) {
+    throw new GroundcrewError("CONFIG_INVALID", `\`${unknown}\` is not an option of a crew.`, { value: unknown, fix: `Known options: ${OPTIONS.join(", ")}.` });
+  }
+  const { store, worker } = options as Partial<CrewOptions>;
+  const isStore = store === undefined || (typeof store === "string" && store !== "") || (typeof store === "object" && store !== null);
+  if (!isStore) throw invalid("`store`", "a path or a store", store);
+  const isWorker = worker === undefined || worker === false || (typeof worker === "object" && worker !== null);
+  if (!isWorker) throw invalid("`worker`", "false or an object with `concurrency` and `lease`", worker);
+}
+
+function invalid(field: string, expected: string, value: unknown): GroundcrewError {
+  return new GroundcrewError("CONFIG_INVALID", `Expected ${field} to be ${expected}, got ${describe(value)}.`, { value });
+}
+
 function byName(agents: readonly Definition[]): ReadonlyMap<string, Definition> {
-  if (!Array.isArray(agents)) throw new GroundcrewError("CONFIG_INVALID", "Expected `agents` to be a list of agents and flows.", { value: agents });
+  if (!Array.isArray(agents)) throw invalid("`agents`", "a list of agents and flows", agents);
   const names = new Map<string, Definition>();
   for (const definition of agents) {
-    checkName("CONFIG_INVALID", "agent name", definition?.name);
+    if (definition?.kind !== "agent" && definition?.kind !== "flow") {
+      throw invalid("each of `agents`", "what `agent()` or `flow()` gives", definition);
+    }
     if (names.has(definition.name)) {
       throw new GroundcrewError("AGENT_DUPLICATE", `Two agents are named "${definition.name}".`, {
         value: definition.name,
@@ -224,6 +245,14 @@ function byName(agents: readonly Definition[]): ReadonlyMap<string, Definition> 
     names.set(definition.name, definition);
   }
   return names;
+}
+
+function checkLease(value: number): number {
+  if (value >= MIN_LEASE_MS) return value;
+  throw new GroundcrewError("CONFIG_INVALID", `Expected \`worker.lease\` to be at least ${MIN_LEASE_MS} ms, got ${value}.`, {
+    value,
+    fix: "A lease that is shorter than a slow write is lost again and again.",
+  });
 }
 
 function checkConcurrency(value: number): number {

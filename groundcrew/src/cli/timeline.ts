@@ -131,6 +131,7 @@ export class Timeline {
         );
       }
       case "signal.received":
+        if (event.name.startsWith("resolve:")) return row("·", "answer", `for ${event.name.slice("resolve:".length)}${by(event.from)}`);
         return row("·", "signal", `${event.name}${by(event.from)}`, ...named("value", event.value));
       case "message.received":
         return row("·", "message", `while at work${by(event.from)}`, ["text", event.message]);
@@ -145,16 +146,18 @@ export class Timeline {
       case "run.succeeded":
         return row("✓", "succeeded", this.#after(event), ...named("output", event.output));
       case "run.failed":
-        return row("✗", "failed", `${this.#after(event)}, ${event.error.code}: ${event.error.message}`);
+        return row("✗", "failed", this.#after(event, `${event.error.code}: ${event.error.message}`));
       case "run.cancelled":
-        return row("✗", "cancelled", `${this.#after(event)}${by(event.by)}: ${event.why}`);
+        return row("✗", "cancelled", this.#after(event, `${event.why}${by(event.by)}`));
       case "run.expired":
-        return row("✗", "expired", `${this.#after(event)}: its deadline was ${clockTime(event.deadline)}`);
+        return row("✗", "expired", this.#after(event, `its deadline was ${clockTime(event.deadline)}`));
     }
   }
 
-  #after(event: Event): string {
-    return this.#createdAt === 0 ? "" : `after ${elapsed(event.at - this.#createdAt)}`;
+  /** How long the run took, where its beginning was seen, and how it ended. */
+  #after(event: Event, how?: string): string {
+    const took = this.#createdAt === 0 ? undefined : `after ${elapsed(event.at - this.#createdAt)}`;
+    return [took, how].filter((part) => part !== undefined).join(", ");
   }
 }
 

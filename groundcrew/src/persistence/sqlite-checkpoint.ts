@@ -12,13 +12,16 @@ export const BACKSTOP_PAGES = 8 * MAX_WAL_PAGES;
 /** However small its rows are, a commit writes the page they stand on and one of the index. */
 const BYTES_PER_COMMIT = 2 * PAGE_BYTES;
 
+/** Each pass has to copy only what was written during the one before; after three the writer is held for a millisecond or two. */
+const PASSES = 3;
+
 export type CheckpointMode = "passive" | "restart";
 
 /**
  * Keeps the write-ahead log short, in a thread beside the event loop. A passive checkpoint disturbs nobody; but under steady
  * load somebody always writes behind the copied pages and the log would grow for ever, and commits that make a file longer
- * take half again as long. So past a length the writer is held for the millisecond that the rest of the copying takes, and
- * the log begins anew.
+ * take half again as long. So past a length the writer is held for the moment that the rest of the copying takes, and the
+ * log begins anew.
  */
 export class Checkpointer {
   readonly #path: string;
@@ -26,6 +29,7 @@ export class Checkpointer {
   #thread: Worker | null = null;
   #bytes = 0;
   #working = false;
+  #passes = 0;
   #release: (() => void) | null = null;
   #restartAbove = MAX_WAL_PAGES;
 
@@ -63,14 +67,21 @@ export class Checkpointer {
       this.#resume();
       // A backup that reads for minutes keeps the log as it is. To hold the writer for it again and again helps nobody.
       this.#restartAbove = pages === 0 ? MAX_WAL_PAGES : 2 * pages;
-      this.#working = false;
+      this.#rest();
+    } else if (pages > this.#restartAbove && ++this.#passes < PASSES) {
+      this.#ask("passive");
     } else if (pages > this.#restartAbove) {
       this.#release = this.#hold();
       this.#thread?.ref(); // writes wait for its answer: the process must not end before it
       this.#ask("restart");
     } else {
-      this.#working = false;
+      this.#rest();
     }
+  }
+
+  #rest(): void {
+    this.#passes = 0;
+    this.#working = false;
   }
 
   #resume(): void {

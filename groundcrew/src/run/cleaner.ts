@@ -1,5 +1,6 @@
 /** Deletes, a little at a time, what has outlived its retention. Open runs, and runs of sessions that are kept, never go. */
 import { type Clock, type Duration, duration } from "../clock.ts";
+import { GroundcrewError } from "../errors.ts";
 import { CLEANUP_EVERY_MS, CLEANUP_ROWS } from "../limits.ts";
 import type { Store, SweepReport } from "../persistence/store.ts";
 
@@ -19,8 +20,13 @@ export interface RetentionMs {
   chunks: number;
 }
 
-/** @throws GroundcrewError `DURATION_INVALID` */
-export function retentionOf({ runs = "30d", sessions = "90d", chunks = "1h" }: Retention): RetentionMs {
+/** @throws GroundcrewError `DURATION_INVALID`, `CONFIG_INVALID` */
+export function retentionOf(retention: Retention): RetentionMs {
+  const { runs = "30d", sessions = "90d", chunks = "1h", ...unknown } = retention;
+  const [field] = Object.keys(unknown);
+  if (field !== undefined) {
+    throw new GroundcrewError("CONFIG_INVALID", `\`retention.${field}\` is not a retention.`, { value: field, fix: "Known: runs, sessions, chunks." });
+  }
   return { runs: duration(runs, "retention.runs"), sessions: duration(sessions, "retention.sessions"), chunks: duration(chunks, "retention.chunks") };
 }
 

@@ -29,8 +29,16 @@ export class Run<OUTPUT = unknown> {
     this.id = id;
   }
 
+  /** The run without its journal: cheap. @throws GroundcrewError `RUN_NOT_FOUND` */
+  async row(): Promise<RunRow> {
+    const row = await this.#deps.store.run(this.id);
+    if (!row) throw new GroundcrewError("RUN_NOT_FOUND", `There is no run ${this.id}.`, { value: this.id });
+    return row;
+  }
+
+  /** Where the run is, and why. @throws GroundcrewError `RUN_NOT_FOUND`, `EVENT_UNREADABLE` */
   async view(): Promise<RunView> {
-    const row = await this.#row();
+    const row = await this.row();
     let state = fold([]);
     try {
       state = fold(await this.#deps.store.journal(this.id));
@@ -114,7 +122,7 @@ export class Run<OUTPUT = unknown> {
    * @returns the run that goes on. @throws GroundcrewError `RUN_ACTIVE`, `RUN_FINISHED` for one that succeeded
    */
   async retry(by?: string): Promise<Run<OUTPUT>> {
-    const row = await this.#row();
+    const row = await this.row();
     if (row.status === "succeeded") throw new GroundcrewError("RUN_FINISHED", `Run ${this.id} has succeeded; there is nothing to retry.`, { run: this.id });
     if (row.status === "running") throw new GroundcrewError("RUN_ACTIVE", `Run ${this.id} is running.`, { run: this.id });
     if (isTerminal(row.status)) return this.#fork(retryPoint(await this.#deps.store.journal(this.id)));
@@ -128,7 +136,7 @@ export class Run<OUTPUT = unknown> {
   }
 
   async #fork(from: string | undefined): Promise<Run<OUTPUT>> {
-    const run = await forkRun(this.#deps, await this.#row(), from);
+    const run = await forkRun(this.#deps, await this.row(), from);
     this.#deps.poke();
     return new Run(this.#deps, run.id);
   }
@@ -137,12 +145,6 @@ export class Run<OUTPUT = unknown> {
     const { from, ...rest } = signal;
     await this.#deps.store.signal({ ...rest, run: this.id, ...(from !== undefined && { from }) });
     this.#deps.poke();
-  }
-
-  async #row(): Promise<RunRow> {
-    const row = await this.#deps.store.run(this.id);
-    if (!row) throw new GroundcrewError("RUN_NOT_FOUND", `There is no run ${this.id}.`, { value: this.id });
-    return row;
   }
 
   async #decode(json: JsonValue | undefined): Promise<unknown> {

@@ -7,8 +7,9 @@ import { isIPv4 } from "node:net";
 import type { Context, MiddlewareHandler } from "hono";
 import { describe, GroundcrewError, isError } from "../errors.ts";
 import { MIN_API_KEY_CHARS } from "../limits.ts";
+import type { RunRow } from "../persistence/store.ts";
 import { localPrincipal, type Principal } from "../principal.ts";
-import type { Crew, Run, RunView, Session } from "../runtime.ts";
+import type { Crew, Run, Session } from "../runtime.ts";
 import { principal as principalShape } from "../wire.ts";
 
 export interface AccessOptions {
@@ -131,8 +132,8 @@ function hostnameOf(host: string): string {
 
 /** What the one who asks may see, for every resource. */
 export interface Guard {
-  /** The run and where it is. @throws GroundcrewError `RUN_NOT_FOUND`, also for a run of somebody else */
-  run(c: Context<ServerEnv>, id: string): Promise<{ run: Run; view: RunView }>;
+  /** The run and its row. @throws GroundcrewError `RUN_NOT_FOUND`, also for a run of somebody else */
+  run(c: Context<ServerEnv>, id: string): Promise<{ run: Run; row: RunRow }>;
   /** @throws GroundcrewError `SESSION_NOT_FOUND`, also for a session of somebody else */
   session(c: Context<ServerEnv>, id: string): Promise<Session>;
   /** What a list is narrowed to; null when nothing of it is theirs. */
@@ -150,9 +151,9 @@ export function createGuard(crew: Crew, closing: AbortSignal): Guard {
       const run = await crew.run(id).catch((error: unknown) => {
         throw isError(error, "RUN_NOT_FOUND") ? noRun(id) : error;
       });
-      const view = await run.view();
-      if (!isTheirs(c.get("principal"), view.principal)) throw noRun(id);
-      return { run, view };
+      const row = await run.row();
+      if (!isTheirs(c.get("principal"), row.principal)) throw noRun(id);
+      return { run, row };
     },
     async session(c, id) {
       const asker = c.get("principal");

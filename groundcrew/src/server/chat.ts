@@ -11,7 +11,6 @@
  * A chat is a session, its id the session's; an answer is a run, its message's id the run's. Of what the client sends only the
  * last user message is taken: the history is ours.
  */
-import type { HttpBindings } from "@hono/node-server";
 import { OpenAPIHono } from "@hono/zod-openapi";
 import {
   convertToModelMessages,
@@ -35,6 +34,7 @@ import { type UiFrame, UiProjection, uiFrames } from "../stream/ui-message.ts";
 import { startRequest } from "../wire.ts";
 import type { Guard, ServerEnv } from "./access.ts";
 import { endpoint, json } from "./endpoint.ts";
+import { disconnect } from "./events.ts";
 import { failureOf, type Report } from "./failure.ts";
 import { toJson } from "./json.ts";
 
@@ -242,17 +242,13 @@ async function* framesOf(run: string, frames: AsyncGenerator<UiFrame>, report: R
 /** For readers that keep `Last-Event-ID`: goes on behind a frame of a turn of this chat, also of one that has ended since. */
 async function continueBehind(seen: string, session: Session, guard: Guard, report: Report, c: Context<ServerEnv>): Promise<Response> {
   const [, id = "", after = ""] = /^(.+?):([^:]*)$/.exec(seen) ?? [];
-  const { run, view } = await guard.run(c, id);
-  if (view.session !== session.row.id) throw new GroundcrewError("CURSOR_INVALID", `Run ${id} is no turn of this chat.`, { value: seen });
+  const { run, row } = await guard.run(c, id);
+  if (row.session !== session.row.id) throw new GroundcrewError("CURSOR_INVALID", `Run ${id} is no turn of this chat.`, { value: seen });
   const { seq } = parseCursor(after.split("/", 1)[0]);
   const head = (await run.journal()).length;
   if (seq > head) throw new GroundcrewError("CURSOR_INVALID", `Run ${id} has not come to ${describe(after)} yet.`, { value: seen });
-  const isRead = seq === head && isTerminal(view.status) && !after.includes("/");
+  const isRead = seq === head && isTerminal(row.status) && !after.includes("/");
   return isRead ? c.body(null, 204) : streamOf(c, run, guard, report, after);
-}
-
-function disconnect(c: Context<ServerEnv>): void {
-  (c.env as Partial<HttpBindings> | undefined)?.outgoing?.destroy();
 }
 
 // ——— What was said ———

@@ -14,8 +14,7 @@ import { systemClock } from "../clock.ts";
 import { FIRST_ITEM_MS } from "../limits.ts";
 import { isTerminal } from "../persistence/store.ts";
 import type { Principal } from "../principal.ts";
-import type { Run } from "../runtime.ts";
-import { type FeedItem, parseCursor } from "../stream/feed.ts";
+import type { FeedItem } from "../stream/feed.ts";
 import { type Frame, sseHeaders, sseStream } from "../stream/sse.ts";
 import { eventsHeaders, eventsQuery, type FailureEvent } from "../wire.ts";
 import type { Guard, ServerEnv } from "./access.ts";
@@ -38,14 +37,15 @@ const route = {
 export function eventRoutes(guard: Guard, report: Report): OpenAPIHono<ServerEnv> {
   const app = new OpenAPIHono<ServerEnv>();
   endpoint(app, route, async ({ c, params, query, headers, principal }) => {
-    const { run, view } = await guard.run(c, params.id);
+    const { run, row } = await guard.run(c, params.id);
     // The header first: a browser that reconnects sends it beside the address it began with.
     const after = headers["last-event-id"] ?? query.after;
-    if (isTerminal(view.status) && after !== undefined && (await isAtEnd(run, after))) return c.body(null, 204);
-
     const left = new AbortController();
     const items = run.events({ after, signal: AbortSignal.any([left.signal, guard.closing]) })[Symbol.asyncIterator]();
-    const frames = framesOf(await firstOf(items), items, principal, report);
+    const opening = await firstOf(items);
+    if (isTerminal(row.status) && (await opening.first).done) return c.body(null, 204);
+
+    const frames = framesOf(opening, items, principal, report);
     const onClose = () => {
       left.abort();
       void items.return?.(); // a stream that was never read from has not begun its frames either
@@ -53,12 +53,6 @@ export function eventRoutes(guard: Guard, report: Report): OpenAPIHono<ServerEnv
     return c.body(sseStream(frames, { onClose, cut: () => disconnect(c) }), 200, sseHeaders);
   });
   return app;
-}
-
-/** Whether a run that has ended has nothing behind this cursor. */
-async function isAtEnd(run: Run, after: string): Promise<boolean> {
-  const { seq } = parseCursor(after);
-  return (await run.journal()).length === seq; // events are numbered from 1 without a gap
 }
 
 type First = Promise<IteratorResult<FeedItem>>;
@@ -95,6 +89,6 @@ async function* framesOf(
 }
 
 /** Under Node the socket is at hand; elsewhere the host of the app has to look after readers that take nothing. */
-function disconnect(c: Context<ServerEnv>): void {
+export function disconnect(c: Context<ServerEnv>): void {
   (c.env as Partial<HttpBindings> | undefined)?.outgoing?.destroy();
 }

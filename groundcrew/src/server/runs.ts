@@ -69,7 +69,8 @@ function readingRoutes(app: OpenAPIHono<ServerEnv>, crew: Crew, guard: Guard): v
     app,
     { method: "get", path: "/runs/{id}", summary: "Where a run is", params, reply: runView },
     async ({ c, params, principal }) => {
-      return viewFor(principal, (await guard.run(c, params.id)).view);
+      const { run } = await guard.run(c, params.id);
+      return viewFor(principal, await run.view());
     },
   );
 
@@ -93,9 +94,9 @@ function readingRoutes(app: OpenAPIHono<ServerEnv>, crew: Crew, guard: Guard): v
     also: { 202: "It has not ended yet" },
   } as const;
   endpoint(app, result, async ({ c, params, query, principal }) => {
-    const { run, view } = await guard.run(c, params.id);
+    const { run, row } = await guard.run(c, params.id);
     const signals = [AbortSignal.timeout(query.wait), guard.closing, c.req.raw.signal];
-    const latest = isTerminal(view.status) || query.wait === 0 ? view : await viewAtEnd(run, AbortSignal.any(signals));
+    const latest = isTerminal(row.status) || query.wait === 0 ? await run.view() : await viewAtEnd(run, AbortSignal.any(signals));
     return json(c, resultOf(viewFor(principal, latest)), isTerminal(latest.status) ? 200 : 202);
   });
 }

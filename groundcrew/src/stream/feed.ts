@@ -6,7 +6,7 @@
 import { GroundcrewError } from "../errors.ts";
 import { MAX_FEED_PAGE } from "../limits.ts";
 import type { Chunk, Event } from "../persistence/event.ts";
-import type { Change, Cursor, Store } from "../persistence/store.ts";
+import { type Change, type Cursor, isTerminal, type Store } from "../persistence/store.ts";
 
 /** One thing a reader of a run is told: an event of the journal, or a chunk of a step's output while it comes. */
 export type FeedItem = (Event | ({ type: "chunk" } & Chunk)) & {
@@ -30,6 +30,7 @@ export async function* follow(store: Store, run: string, after: Cursor, signal?:
   try {
     let cursor = after;
     while (!signal?.aborted) {
+      const row = await store.run(run); // before the page: an end that comes between them is on the page
       const page = await store.read(run, cursor, MAX_FEED_PAGE);
       for (const found of page.items) {
         const item = toItem(found);
@@ -37,6 +38,7 @@ export async function* follow(store: Store, run: string, after: Cursor, signal?:
         yield item;
         if (isEnd(item) || signal?.aborted) return;
       }
+      if (page.items.length === 0 && row && isTerminal(row.status)) return; // the reader had seen the end already
       if (!page.more) await changes.next();
     }
   } finally {

@@ -108,7 +108,7 @@ describe("the feed of a run", () => {
     crew.run = async () => {
       const events = handle.events.bind(handle);
       return Object.assign(Object.create(handle), {
-        view: () => handle.view(),
+        row: () => handle.row(),
         events: async function* (options: { signal: AbortSignal }) {
           open++;
           try {
@@ -139,7 +139,7 @@ describe("a reader that takes nothing", () => {
         yield item;
       }
     }
-    crew.run = async () => Object.assign(Object.create(handle), { view: () => handle.view(), events: endless });
+    crew.run = async () => Object.assign(Object.create(handle), { row: () => handle.row(), events: endless });
     const socket = connect(Number(new URL(url).port), "127.0.0.1");
     onTestFinished(() => void socket.destroy());
     socket.pause();
