@@ -90,11 +90,11 @@ export interface Claim {
   signals: Signal[];
 }
 
-/** Where the run goes with a write. */
+/** Where the run goes with a write. `sessionState` is the typed state of its session from then on. */
 export type Transition =
   | { to: "parked"; reason: ParkReason; dueAt: number | null }
   | { to: "queued" }
-  | { to: TerminalStatus; /** Typed state of the session from now on. */ sessionState?: JsonValue };
+  | { to: TerminalStatus; sessionState?: JsonValue };
 
 /** One fenced write of the worker that holds the run. */
 export interface Append {

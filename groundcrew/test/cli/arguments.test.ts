@@ -26,7 +26,11 @@ describe("a command line that is not right", () => {
     [["run", "support"], "needs either a prompt or --input", ""],
     [["run", "support", "hello", "--input", "1"], "needs either a prompt or --input", ""],
     [["run", "report", "--input", "{a:1}"], 'Expected --input to be JSON, got "{a:1}".', ""],
-    [["signal", "run_1", "reply", "yes"], 'Expected the signal\'s value to be JSON, got "yes".', "A text is written with its quotes: '\"text\"'."],
+    [
+      ["signal", "run_1", "reply", "yes"],
+      'Expected the signal\'s value to be JSON, got "yes".',
+      "A text is written with its quotes: '\"text\"'.",
+    ],
     [["resolve", "run_1", "tool:a"], "needs happened|did-not-happen", ""],
     [["resolve", "run_1", "tool:a", "maybe"], "one of happened, did-not-happen", ""],
     [["resolve", "run_1", "tool:a", "did-not-happen", "--result", "1"], "A step that did not happen has no result.", ""],
@@ -53,7 +57,12 @@ describe("a command line that is not right", () => {
   test("says it as JSON to a program, and with the stack to whoever asks", async () => {
     const { err } = await groundcrew("shwo", "--json");
     expect(JSON.parse(err)).toEqual({
-      error: { code: "INPUT_INVALID", message: 'There is no command "shwo".', fix: "Did you mean `groundcrew show`?", page: "docs/errors/INPUT_INVALID.md" },
+      error: {
+        code: "INPUT_INVALID",
+        message: 'There is no command "shwo".',
+        fix: "Did you mean `groundcrew show`?",
+        page: "docs/errors/INPUT_INVALID.md",
+      },
     });
     expect((await groundcrew("shwo", "--debug")).err).toMatch(/^\s+at /m);
   });
@@ -66,8 +75,14 @@ describe("a command line that is not right", () => {
 
 describe("a place that cannot be reached", () => {
   test("is told apart from a mistake, with code 69", async () => {
-    expect(await groundcrew("runs", "--url", "http://127.0.0.1:9")).toMatchObject({ code: 69, err: expect.stringContaining("error UNREACHABLE: ") });
-    expect(await groundcrew("runs", "--store", "nope.db")).toMatchObject({ code: 69, err: expect.stringContaining("There is no store file") });
+    expect(await groundcrew("runs", "--url", "http://127.0.0.1:9")).toMatchObject({
+      code: 69,
+      err: expect.stringContaining("error UNREACHABLE: "),
+    });
+    expect(await groundcrew("runs", "--store", "nope.db")).toMatchObject({
+      code: 69,
+      err: expect.stringContaining("There is no store file"),
+    });
   });
 
   test("is not made by looking for it", async () => {

@@ -11,7 +11,13 @@ function terminal(isTTY: boolean) {
     shown += piece.toString();
   });
   const stream = Object.assign(screen, { isTTY, columns: 80 }) as unknown as NodeJS.WriteStream;
-  const follow = new Follow({ rows: "work", full: false, paint: (style, text) => (style === "strikethrough" ? `~${text}~` : text), to: "err", streams: { out: stream, err: stream } });
+  const follow = new Follow({
+    rows: "work",
+    full: false,
+    paint: (style, text) => (style === "strikethrough" ? `~${text}~` : text),
+    to: "err",
+    streams: { out: stream, err: stream },
+  });
   open.push(follow);
   let seq = 0;
   return {
@@ -29,7 +35,12 @@ afterEach(() => {
 });
 
 const started = (attempt: number, step = "model:1") => ({ type: "step.started", step, kind: "model", name: "m", attempt });
-const words = (delta: string, attempt: number, step = "model:1") => ({ type: "chunk", step, attempt, part: { type: "text-delta", id: "t", delta } });
+const words = (delta: string, attempt: number, step = "model:1") => ({
+  type: "chunk",
+  step,
+  attempt,
+  part: { type: "text-delta", id: "t", delta },
+});
 
 test("text appears as it comes, and is the answer when its step has succeeded", () => {
   const { follow, shown, tell } = terminal(true);

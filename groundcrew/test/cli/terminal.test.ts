@@ -9,7 +9,7 @@ const hostile = {
   "a link with another text": "\u001b]8;;https://evil.example\u001b\\click\u001b]8;;\u001b\\",
   "an 8-bit control sequence": "\u009b2J",
   "a carriage return that hides a line": "safe\rrm -rf",
-  "backspaces": "no\b\bok",
+  backspaces: "no\b\bok",
   "a reversed reading direction": "\u202egnp.exe",
   "an isolate": "\u2066x\u2069",
   "invisible tags": "\u{e0041}\u{e0042}",
@@ -74,7 +74,13 @@ test.each([
 });
 
 test("columns stand under each other, without blanks at the end", () => {
-  expect(columns([["RUN", "AGENT", "X"], ["r1", "support", ""], ["run22", "a", "long"]])).toEqual(["RUN    AGENT    X", "r1     support", "run22  a        long"]);
+  expect(
+    columns([
+      ["RUN", "AGENT", "X"],
+      ["r1", "support", ""],
+      ["run22", "a", "long"],
+    ]),
+  ).toEqual(["RUN    AGENT    X", "r1     support", "run22  a        long"]);
 });
 
 test("a suggested command quotes what a shell would act on", () => {

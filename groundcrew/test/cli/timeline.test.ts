@@ -40,8 +40,26 @@ const refunded = journal(
     value: { text: "Let me look.", toolCalls: [{ toolName: "lookupOrder" }, { toolName: "refund" }], messages: [] },
     usage: { inputTokens: 812, outputTokens: 40 },
   },
-  { type: "step.started", at: 1_206, step: "tool:a", kind: "tool", name: "lookupOrder", attempt: 1, effect: "read", input: { orderId: "A-7" } },
-  { type: "step.started", at: 1_207, step: "tool:b", kind: "tool", name: "refund", attempt: 1, effect: "once", input: { orderId: "A-7", amount: 84.5 } },
+  {
+    type: "step.started",
+    at: 1_206,
+    step: "tool:a",
+    kind: "tool",
+    name: "lookupOrder",
+    attempt: 1,
+    effect: "read",
+    input: { orderId: "A-7" },
+  },
+  {
+    type: "step.started",
+    at: 1_207,
+    step: "tool:b",
+    kind: "tool",
+    name: "refund",
+    attempt: 1,
+    effect: "once",
+    input: { orderId: "A-7", amount: 84.5 },
+  },
   { type: "step.succeeded", at: 1_300, step: "tool:a", attempt: 1, value: { status: "paid" } },
   { type: "run.claimed", at: 3_000, worker: "w2", epoch: 2, takeover: true },
   { type: "step.unknown", at: 3_001, step: "tool:b", attempt: 1, why: "the worker was gone" },
@@ -78,7 +96,15 @@ describe("the timeline of a run", () => {
   test("gives each attempt its own row and its own fate", () => {
     const events = journal(
       { type: "step.started", at: 0, step: "model:1", kind: "model", name: "m", attempt: 1 },
-      { type: "step.failed", at: 500, step: "model:1", attempt: 1, error: failure("MODEL_FAILED", "503"), final: false, retryAt: START + 1_500 },
+      {
+        type: "step.failed",
+        at: 500,
+        step: "model:1",
+        attempt: 1,
+        error: failure("MODEL_FAILED", "503"),
+        final: false,
+        retryAt: START + 1_500,
+      },
       { type: "step.started", at: 1_500, step: "model:1", kind: "model", name: "m", attempt: 2 },
       { type: "step.abandoned", at: 1_600, step: "model:1", attempt: 2, why: "the worker was gone" },
       { type: "step.started", at: 1_700, step: "model:1", kind: "model", name: "m", attempt: 3 },
@@ -143,7 +169,13 @@ describe("the timeline of a run", () => {
   test("lets no name, value or message of a run act on the terminal", () => {
     const evil = "\u001b[2J\u202e\r";
     const events = journal(
-      { ...created, agent: evil, session: evil, principal: { ...principal, user: evil }, input: { messages: [{ role: "user", content: evil }] } },
+      {
+        ...created,
+        agent: evil,
+        session: evil,
+        principal: { ...principal, user: evil },
+        input: { messages: [{ role: "user", content: evil }] },
+      },
       { type: "run.claimed", at: 0, worker: evil, epoch: 1, takeover: true },
       { type: "step.started", at: 1, step: evil, kind: "tool", name: evil, attempt: 1, input: { [evil]: evil } },
       { type: "step.failed", at: 2, step: evil, attempt: 1, error: failure(evil, evil), final: true },

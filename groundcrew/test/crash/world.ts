@@ -62,7 +62,7 @@ export async function startWorld(): Promise<World> {
     return said;
   };
   model.addFixture({ match: { predicate: () => world.slowModel }, response: reply, chunkSize: 5, streamingProfile: { ttft: 0, tps: 20 } });
-  model.addFixture({ match: { predicate: () => true }, response: reply, chunkSize: 12 });
+  model.addFixture({ match: { predicate: () => true }, response: reply, chunkSize: 40 });
   await model.start();
 
   const world: World = {
