@@ -3,11 +3,14 @@ import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
 import { type Figure, median } from "./figure.ts";
 import { Folder } from "./folder.ts";
-import type { Report } from "./recovery-process.ts";
 
 const REPEATS = 10;
 const KILL_AT_STEP = 20;
-const script = new URL("./recovery-process.ts", import.meta.url);
+const script = new URL("./recovery-process.mjs", import.meta.url);
+
+/** What the process tells about itself, and at what time. */
+export type Said = { what: "ready" } | { what: "step"; step: number };
+type Report = Said & { at: number };
 
 export async function recovery(): Promise<Figure[]> {
   const spawnMs: number[] = [];

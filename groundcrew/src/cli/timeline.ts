@@ -2,6 +2,7 @@
  * A run as a person reads it: one row for each attempt of a step, at the place where it began, and one for everything else
  * that happened. A pure fold over the journal's events, the same for a finished run and for one that is being followed.
  */
+import { contentOf, textOf } from "../persistence/model-step.ts";
 import type { Event } from "../wire.ts";
 import { elapsed, inert, oneLine, type Paint, type Style, valueText } from "./terminal.ts";
 
@@ -192,9 +193,12 @@ function origin(event: EventOf<"run.created">): string {
 
 /** What a step gave. Of a model's answer the words and the calls; the messages it stands for are in `--json`. */
 function outcome(label: string, value: unknown): Row["details"] {
-  if (label !== "model" || !isRecord(value) || typeof value["text"] !== "string") return named("out", value);
-  const calls = Array.isArray(value["toolCalls"]) ? value["toolCalls"].filter(isRecord).map((call) => String(call["toolName"])) : [];
-  return [...(value["text"] === "" ? [] : named("said", value["text"])), ...(calls.length === 0 ? [] : named("calls", calls.join(", ")))];
+  if (label !== "model" || !isRecord(value)) return named("out", value);
+  if (typeof value["text"] === "string") return named("said", value["text"]); // a flow's `generate`
+  if (!Array.isArray(value["messages"])) return named("out", value);
+  const content = contentOf({ messages: value["messages"] });
+  const calls = content.flatMap((part) => (part.type === "tool-call" ? part.toolName : []));
+  return [...named("said", textOf(content) || undefined), ...named("calls", calls.join(", ") || undefined)];
 }
 
 /** What was asked for: the user's words where there is nothing else. */

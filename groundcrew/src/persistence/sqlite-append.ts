@@ -68,7 +68,7 @@ interface Held extends RunRecord {
 export function openAppend(db: DatabaseSync, leases: Leases, inbox: Inbox, journal: Journal) {
   const head = "(select coalesce(max(last), 0) from events where run = r.n)";
   const fence = "r.id = ? and r.epoch = ? and r.worker = ?";
-  const insert = db.prepare(`insert into events (run, last, data) select r.n, ?, ? from runs r where ${fence} and ${head} = ?`);
+  const insert = db.prepare(`insert into events (run, last, data) select r.n, ?, ? from runs r where r.n = ? and ${fence} and ${head} = ?`);
   const hold = db.prepare(`select r.*, ${head} as head from runs r where ${fence}`);
   const park = db.prepare(
     "update runs set status = 'parked', reason = ?2, due_at = ?3, timed = ?4, worker = null, changed_at = ?5 where n = ?1",
@@ -145,8 +145,9 @@ export function openAppend(db: DatabaseSync, leases: Leases, inbox: Inbox, journ
     const { write, first, last, data } = prepared;
     leases.mustHold(tx, write.worker);
 
-    if (isPlain(write)) {
-      const { changes } = insert.run(last, data, write.run, write.epoch, write.worker, first - 1);
+    const n = leases.numberOf(write.run);
+    if (n !== null && isPlain(write)) {
+      const { changes } = insert.run(last, data, n, write.run, write.epoch, write.worker, first - 1);
       if (changes === 0) throw mustHold(prepared); // which says why
       tx.changed.add(write.run);
       return "written";

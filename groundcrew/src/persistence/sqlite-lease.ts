@@ -14,6 +14,16 @@ interface WorkerRecord extends Record<string, string | number | null> {
   lease_until: number;
 }
 
+interface DueRecord extends Record<string, string | number | null> {
+  n: number;
+  due_at: number;
+  /** Who held it and did not hand it back. */
+  worker: string | null;
+}
+
+/** Some hundred bytes each; more than any worker holds. */
+const MAX_KNOWN_NUMBERS = 10_000;
+
 export type Leases = ReturnType<typeof openLeases>;
 
 /** Who may write, and who takes over. */
@@ -30,8 +40,8 @@ export function openLeases(db: DatabaseSync, inbox: Inbox) {
   const handBack = db.prepare(
     "update runs set status = 'queued', worker = null, due_at = ?2, timed = 0, changed_at = ?2 where worker = ?1",
   );
-  const ready = db.prepare("select n, due_at from runs where agent = ? and timed = 0 and due_at is not null order by due_at limit ?");
-  const timed = db.prepare("select n, due_at from runs where agent = ? and timed = 1 and due_at <= ? order by due_at limit ?");
+  const ready = db.prepare("select n, due_at, worker from runs where agent = ? and timed = 0 and due_at is not null order by due_at limit ?");
+  const timed = db.prepare("select n, due_at, worker from runs where agent = ? and timed = 1 and due_at <= ? order by due_at limit ?");
   const take = db.prepare(
     "update runs set status = 'running', reason = null, due_at = null, timed = 0, worker = ?2, epoch = epoch + 1, changed_at = ?3 where n = ?1",
   );
@@ -40,6 +50,8 @@ export function openLeases(db: DatabaseSync, inbox: Inbox) {
   const firstTimed = db.prepare("select min(due_at) as at from runs where agent = ? and timed = 1 and due_at is not null");
 
   const seenAlive = new Map<string, number>();
+  /** Row numbers of runs claimed here, for their many writes. Only a short cut: who uses it compares the id. */
+  const numbers = new Map<string, number>();
 
   function isLost(worker: WorkerRecord, now: number): boolean {
     if (worker.lease_until <= now) return true;
@@ -60,11 +72,11 @@ export function openLeases(db: DatabaseSync, inbox: Inbox) {
     }
   }
 
-  function due(tx: Transaction, agents: readonly string[], limit: number): { n: number; due_at: number }[] {
+  function due(tx: Transaction, agents: readonly string[], limit: number): DueRecord[] {
     return agents
       .flatMap((agent) => [
-        ...rows<{ n: number; due_at: number }>(ready, agent, limit),
-        ...rows<{ n: number; due_at: number }>(timed, agent, tx.now, limit),
+        ...rows<DueRecord>(ready, agent, limit),
+        ...rows<DueRecord>(timed, agent, tx.now, limit),
       ])
       .sort((a, b) => a.due_at - b.due_at || a.n - b.n)
       .slice(0, limit);
@@ -100,14 +112,18 @@ export function openLeases(db: DatabaseSync, inbox: Inbox) {
     claim(tx: Transaction, worker: string, agents: readonly string[], limit: number): Claim[] {
       mustHold(tx, worker);
       reap(tx, worker);
-      return due(tx, agents, limit).map(({ n }) => {
-        const before = row<RunRecord>(get, n);
-        take.run(n, worker, tx.now);
-        const run = toRunRow(row<RunRecord>(get, n) as RunRecord);
+      return due(tx, agents, limit).map((before) => {
+        take.run(before.n, worker, tx.now);
+        const run = toRunRow(row<RunRecord>(get, before.n) as RunRecord);
+        if (numbers.size >= MAX_KNOWN_NUMBERS) numbers.clear();
+        numbers.set(run.id, before.n);
         tx.changed.add(run.id);
-        return { run, epoch: run.epoch, takeover: before?.worker != null, signals: inbox.ofRun(n) };
+        return { run, epoch: run.epoch, takeover: before.worker !== null, signals: inbox.ofRun(before.n) };
       });
     },
+
+    /** The row number of a run that was claimed here, or null. */
+    numberOf: (run: string): number | null => numbers.get(run) ?? null,
 
     nextDue(agents: readonly string[], now: number): number | null {
       let next: number | null = null;

@@ -16,7 +16,7 @@ export function openStart(db: DatabaseSync, inbox: Inbox, journal: Journal) {
   const exists = db.prepare("select 1 from runs where id = ?");
   const insertRun = db.prepare(`insert into runs
     (id, agent, status, due_at, timed, start_at, tenant, user, roles, session, turn, parent, parent_step, key, created_at, changed_at, deadline)
-    values (?1, ?2, 'queued', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?14, ?15)`);
+    values (?1, ?2, 'queued', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?14, ?15) returning *`);
   const session = db.prepare("select * from sessions where tenant = ? and id = ?");
   const insertSession = db.prepare(`insert into sessions (id, agent, tenant, user, roles, turns, created_at, active_at)
     values (?1, ?2, ?3, ?4, ?5, 0, ?6, ?6)`);
@@ -56,7 +56,8 @@ export function openStart(db: DatabaseSync, inbox: Inbox, journal: Journal) {
   function insert(tx: Transaction, run: NewRun, at: { session: number; turn: number } | null, waits: boolean): Created {
     const { principal, parent, start } = run;
     const timed = run.dueAt > tx.now ? 1 : 0;
-    const { lastInsertRowid } = insertRun.run(
+    const inserted = row<RunRecord>(
+      insertRun,
       run.id,
       run.agent,
       waits ? null : millis(run.dueAt, "dueAt"),
@@ -72,13 +73,13 @@ export function openStart(db: DatabaseSync, inbox: Inbox, journal: Journal) {
       start?.key ?? null,
       tx.now,
       millis(run.deadline, "deadline"),
-    );
-    const n = Number(lastInsertRowid);
+    ) as RunRecord;
+    const { n } = inserted;
     if (start) remember.run(principal.tenant, run.agent, start.key, start.hash, n);
     journal.begin(n, at ? run.events.map((event) => (event.type === "run.created" ? { ...event, turn: at.turn } : event)) : run.events);
     journal.blobs(n, run.blobs);
     tx.changed.add(run.id);
-    return { outcome: "created", run: load(n) };
+    return { outcome: "created", run: toRunRow({ ...inserted, session_id: run.session?.id ?? null }) };
   }
 
   /** What a message does that comes while a turn is open. */

@@ -262,10 +262,10 @@ describe("serve", () => {
     const api = await serving("--role", "api");
     const { out } = await crew.groundcrew("run", "hello", "--input", '{"name":"Gus"}', "--detach", "--url", api.url);
     const id = out.trim();
-    const worker = crew.start(["serve", "--role", "worker", "--json"]);
     expect((await crew.json("show", id, "--url", api.url)).events.some((event: { type: string }) => event.type === "run.claimed")).toBe(
       false,
     );
+    const worker = crew.start(["serve", "--role", "worker", "--json"]);
     const [ready] = await worker.until(/\{"type":"ready".*\}\n/);
     expect(JSON.parse(ready)).toMatchObject({ role: "worker" });
     expect(await crew.groundcrew("tail", id, "--url", api.url)).toMatchObject({ code: 0 });
@@ -307,8 +307,8 @@ export default groundcrew({ agents: [flow(name, async () => name)] });
       const [, url = ""] = await dev.until(/groundcrew runs --url (\S+)/);
       await dev.until(/agents: first/);
       expect(dev.printed()).toContain(`groundcrew run first --input '{}' --url ${url}`);
-      writeFileSync(join(shop.directory, "name.ts"), 'throw new Error("oops");\n');
-      await dev.until(/could not be loaded: oops \(file:.*name\.ts:1:/);
+      writeFileSync(join(shop.directory, "name.ts"), 'export const name: string = "broken";\nthrow new Error("oops");\n');
+      await dev.until(/could not be loaded: oops \(file:.*name\.ts:2:/);
       await dev.until(/starts again when your code changes; /);
       writeFileSync(join(shop.directory, "name.ts"), 'export const name: string = "second";\n');
       await dev.until(new RegExp(`${url} +agents: second`));

@@ -13,6 +13,8 @@ const START = Date.UTC(2026, 0, 5, 12, 0, 0);
 const principal = { tenant: "acme", user: "dana", roles: [] };
 const failure = (code: string, message: string) => ({ code, name: "GroundcrewError", message, user: "" });
 
+const call = (toolName: string) => ({ type: "tool-call", toolCallId: toolName, toolName, input: {} });
+
 function lines(events: Event[], full = false): string {
   return `\n${timeline(events, { paint: (_style, text) => text, full }).join("\n")}\n`;
 }
@@ -37,7 +39,7 @@ const refunded = journal(
     at: 1_205,
     step: "model:1",
     attempt: 1,
-    value: { text: "Let me look.", toolCalls: [{ toolName: "lookupOrder" }, { toolName: "refund" }], messages: [] },
+    value: { messages: [{ role: "assistant", content: [{ type: "text", text: "Let me look." }, call("lookupOrder"), call("refund")] }] },
     usage: { inputTokens: 812, outputTokens: 40 },
   },
   {

@@ -504,7 +504,15 @@ export function conformance(name: string, makeGround: () => Promise<Ground>): vo
         }
       });
 
+      test("the last event is told without the journal, whatever stands beside it in its write", async () => {
+        const held = await begin();
+        expect(await other.last(held.id)).toMatchObject({ seq: 1, type: "run.created" });
+        await store.append(write(held, { events: [event(2), event(3)] }));
+        expect(await other.last(held.id)).toEqual(event(3));
+      });
+
       test("a run that does not exist is said not to", async () => {
+        await refused(store.last("nowhere"), "RUN_NOT_FOUND");
         await refused(store.read("nowhere", start, 10), "RUN_NOT_FOUND");
         await refused(store.journal("nowhere"), "RUN_NOT_FOUND");
         expect(await store.run("nowhere")).toBeNull();
@@ -932,6 +940,16 @@ export function conformance(name: string, makeGround: () => Promise<Ground>): vo
         clock.advance(1_000);
         await other.run(run.id);
         expect(foreign).toHaveLength(told);
+      });
+
+      test("the end of a run is told as its end, and nothing else is", async () => {
+        const held = await begin();
+        const ends: string[] = [];
+        store.watch((change) => ends.push(...(change.runs === null ? [] : change.ended)));
+        await store.append(write(held, { events: [event(2)] }));
+        expect(ends).toEqual([]);
+        await end(held, "succeeded", { events: [event(3)] });
+        expect(ends).toEqual([held.id]);
       });
 
       test("a write that was refused is not told", async () => {
