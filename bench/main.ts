@@ -30,7 +30,9 @@ function printLine(figure: Figure): void {
   const { name, value, unit, how, target } = figure;
   const bound = !target ? "" : "atLeast" in target ? `≥ ${target.atLeast}` : `≤ ${target.atMost}`;
   const mark = !target ? " " : isReached(figure) ? styleText("green", "✓") : styleText("red", "✗");
-  console.log(`${mark} ${name.padEnd(22)} ${String(rounded(value)).padStart(9)} ${unit.padEnd(12)} ${bound.padEnd(9)} ${styleText("dim", how)}`);
+  console.log(
+    `${mark} ${name.padEnd(22)} ${String(rounded(value)).padStart(9)} ${unit.padEnd(12)} ${bound.padEnd(9)} ${styleText("dim", how)}`,
+  );
 }
 
 /** Three digits that mean something. */

@@ -15,7 +15,9 @@ export class Raw {
   constructor(path: string) {
     this.#db = new DatabaseSync(path);
     this.#db.exec("pragma journal_mode = wal; pragma synchronous = full");
-    this.#db.exec("create table if not exists events (run integer not null, seq integer not null, data text not null, unique (run, seq)) strict");
+    this.#db.exec(
+      "create table if not exists events (run integer not null, seq integer not null, data text not null, unique (run, seq)) strict",
+    );
     this.#insert = this.#db.prepare("insert into events (run, seq, data) values (?, ?, ?)");
     this.#begin = this.#db.prepare("begin immediate");
     this.#commit = this.#db.prepare("commit");

@@ -34,6 +34,12 @@ export async function step(): Promise<Figure[]> {
   return [
     { name: "step.p50-ms", value: median(ours), unit: "ms", how },
     { name: "step.p99-ms", value: percentile(ours, 99), unit: "ms", how: `the same steps (${rawText})`, target: { atMost: 2 } },
-    { name: "step.ratio", value: median(ours) / median(theirs), unit: "x raw", how: "medians, step to raw durable insert", target: { atMost: 2 } },
+    {
+      name: "step.ratio",
+      value: median(ours) / median(theirs),
+      unit: "x raw",
+      how: "medians, step to raw durable insert",
+      target: { atMost: 2 },
+    },
   ];
 }

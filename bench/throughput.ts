@@ -24,7 +24,13 @@ export async function throughput(): Promise<Figure[]> {
   return [
     ...figuresOf(16, some, 0.35),
     ...figuresOf(64, many, 0.4),
-    { name: "throughput.cpu-ms", value: cpuMs, unit: "ms/step", how: "CPU of the whole process, all threads, with 64 runs", target: { atMost: 0.1 } },
+    {
+      name: "throughput.cpu-ms",
+      value: cpuMs,
+      unit: "ms/step",
+      how: "CPU of the whole process, all threads, with 64 runs",
+      target: { atMost: 0.1 },
+    },
   ];
 }
 

@@ -60,8 +60,8 @@ async function demo(ledger: Ledger, model: ModelServer | undefined): Promise<boo
   const reader = new Reader(first.url);
   const replace = async (killed: ServerProcess, why: string) => {
     say();
-    await killed.kill();
     reader.killedAt = Date.now();
+    await killed.kill();
     note(paint("red", `kill -9 ${killed.pid}: ${why}`));
     await start(killed.port, "another one, same file, same address");
   };

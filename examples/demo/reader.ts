@@ -69,7 +69,7 @@ export class Reader {
       case "step.resolved":
         return note(`run: its reconcile hook looked in the outbox: it ${item.resolution.replaceAll("_", " ")} ${brief(item.value)}`);
       case "run.claimed":
-        if (item.takeover) note(`run: taken over, ${Date.now() - this.killedAt} ms after the kill`);
+        if (item.takeover) note(`run: taken over ${item.at - this.killedAt} ms after the kill`);
         return;
       case "run.parked":
         return note(`run: waits, ${item.detail}`);

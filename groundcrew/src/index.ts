@@ -37,3 +37,4 @@ export {
   type StartOptions,
 } from "./runtime.ts";
 export type { FeedItem } from "./stream/feed.ts";
+export type { ProgressData, StatusData } from "./stream/ui-chunk.ts";

@@ -85,9 +85,8 @@ export async function cleanup(call: Invocation, out: Output): Promise<ExitCode> 
     if (out.json) out.document({ dryRun, ...report });
     else {
       const { runs, sessions, events, chunks, blobs } = report;
-      out.line(
-        `${dryRun ? "Would delete" : "Deleted"}: runs ${runs}, sessions ${sessions}, events ${events}, pieces of output ${chunks}, blobs ${blobs}.`,
-      );
+      const counts = `runs ${runs}, sessions ${sessions}, events ${events}, pieces of output ${chunks}, blobs ${blobs}`;
+      out.line(`${dryRun ? "Would delete" : "Deleted"}: ${counts}.`);
       if (report.more) out.note("There is more: one pass deletes a bounded number. Run the command again.");
     }
     return exit.ok;

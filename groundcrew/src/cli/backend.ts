@@ -42,8 +42,8 @@ export interface Backend {
   close(): Promise<void>;
 }
 
-/** What a command needs of the store, when it works on the store. */
-export type Need = "config" | "runs";
+/** What a command needs when it works on the store: only the runs; the config file too; or also to execute runs itself. */
+export type Need = "runs" | "config" | "worker";
 
 /**
  * Where the command line points: the place that is named there, or the server of the environment, or the config file here.
@@ -56,7 +56,7 @@ export async function openBackend(call: Invocation, need: Need): Promise<Backend
   if (store !== undefined) return openStore(store, need);
   const server = url ?? (config === undefined ? process.env["GROUNDCREW_URL"] : undefined);
   if (server) return openServer(server, call.text("api-key") ?? process.env["GROUNDCREW_API_KEY"]);
-  return local(await loadCrew(config === undefined ? requirePlace() : requireConfig(config)));
+  return local(await loadCrew(config === undefined ? requirePlace() : requireConfig(config), need === "worker"));
 }
 
 function openServer(url: string, apiKey: string | undefined): Backend {
@@ -96,7 +96,7 @@ function requirePlace(): string {
 }
 
 async function openStore(path: string, need: Need): Promise<Backend> {
-  if (need === "config")
+  if (need !== "runs")
     throw usage("A bare store has neither agents nor a stated retention.", "Name the config file with --config instead.");
   const file = resolve(path);
   if (!existsSync(file)) {

@@ -25,8 +25,12 @@ export function requireConfig(given: string | undefined): string {
   });
 }
 
-/** @throws GroundcrewError `CONFIG_INVALID`, and what the definitions in the file throw. */
-export async function loadCrew(path: string): Promise<Crew> {
+/**
+ * @param works whether this process may execute runs. The crew is made by the config file, so it is told by the environment.
+ * @throws GroundcrewError `CONFIG_INVALID`, and what the definitions in the file throw.
+ */
+export async function loadCrew(path: string, works: boolean): Promise<Crew> {
+  if (!works) process.env["GROUNDCREW_WORKER"] = "off";
   const found = (await load(path)).default;
   if (isCrew(found)) return found;
   throw new GroundcrewError("CONFIG_INVALID", `The default export of ${path} is not a crew.`, {

@@ -13,7 +13,7 @@ import { inert, painter, shellWord, valueText } from "./terminal.ts";
 
 export async function run(call: Invocation, out: Output): Promise<ExitCode> {
   const request = await readRequest(call);
-  const backend = await openBackend(call, "config");
+  const backend = await openBackend(call, call.flag("detach") ? "config" : "worker");
   try {
     const started = await backend.start(call.args[0] ?? "", request);
     if (call.flag("detach")) {
@@ -71,7 +71,7 @@ function tell(view: RunView, shown: string, out: Output): void {
     if (view.output !== undefined && view.output !== shown) out.line(inert(valueText(view.output, true)));
     return;
   }
-  const { paint } = { paint: painter(process.stderr) };
+  const paint = painter(process.stderr);
   out.note(paint(view.status === "parked" ? "yellow" : "red", inert(view.summary)));
   for (const command of [...nextCommands(view), `groundcrew show ${shellWord(view.id)}`]) out.note(`  ${command}`);
 }

@@ -16,8 +16,7 @@ export async function serve(call: Invocation, out: Output): Promise<ExitCode> {
   const path = requireConfig(call.text("config"));
   const tell = toDev();
   if (tell) watchModules(tell);
-  if (role === "api") process.env["GROUNDCREW_WORKER"] = "off"; // read when the config file makes its crew
-  const crew = await loadCrew(path);
+  const crew = await loadCrew(path, role !== "api");
   const stop = untilTold();
   try {
     const serving = role === "worker" ? undefined : await listen(crew, address);

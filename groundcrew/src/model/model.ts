@@ -4,8 +4,8 @@
  */
 import { type FinishReason, isStepCount, type LanguageModelUsage, type ModelMessage, streamText, type ToolSet, toUIMessageStream, type UIMessageChunk } from "ai";
 import type { Agent } from "../agent.ts";
-import { coerceError } from "../errors.ts";
-import { contentOf, type ModelStep, textOf, toolCallsOf } from "../persistence/model-step.ts";
+import { coerceError, GroundcrewError } from "../errors.ts";
+import type { ModelStep } from "../persistence/model-step.ts";
 
 /** A model step, and what it cost. */
 export interface ModelAnswer {
@@ -16,8 +16,8 @@ export interface ModelAnswer {
 export interface ModelCall {
   agent: Pick<Agent, "settings" | "tools">;
   messages: ModelMessage[];
-  /** Steps so far, as `prepareStep` and `stopWhen` of the AI SDK want to see them. */
-  steps: ModelStep[];
+  /** Steps so far, as `prepareStep` of the AI SDK looks at them. */
+  steps: readonly unknown[];
   signal: AbortSignal;
   onChunk: (chunk: UIMessageChunk) => void;
 }
@@ -31,7 +31,7 @@ export async function callModel(call: ModelCall): Promise<ModelAnswer> {
   let failure: { error: unknown } | undefined;
   const result = streamText({
     ...(prepared as typeof base),
-    ...(prepareStep && { prepareStep: (step) => prepareStep({ ...step, stepNumber: call.steps.length, steps: asSdkSteps(call.steps) as never }) }),
+    ...(prepareStep && { prepareStep: (step) => prepareStep({ ...step, stepNumber: call.steps.length, steps: call.steps as never }) }),
     tools: withoutExecute(prepared.tools ?? {}),
     stopWhen: isStepCount(1),
     maxRetries: 0,
@@ -48,7 +48,7 @@ export async function callModel(call: ModelCall): Promise<ModelAnswer> {
   }
   call.signal.throwIfAborted();
   if (failure) throw coerceError(failure.error);
-  return toAnswer(await result.finalStep, call.agent.settings.output && result.output);
+  return toAnswer(await result.finalStep, call.agent.settings.output && (() => result.output));
 }
 
 /** Chunks that say something before the step is over; the rest is told by the step's own events. */
@@ -81,7 +81,8 @@ interface SdkStep {
   usage: LanguageModelUsage;
 }
 
-async function toAnswer(step: SdkStep, output: PromiseLike<unknown> | undefined): Promise<ModelAnswer> {
+/** @param output asked only after a step that ends the run: before, there is none, and asking would reject. */
+async function toAnswer(step: SdkStep, output: (() => PromiseLike<unknown>) | undefined): Promise<ModelAnswer> {
   const ours = step.toolCalls.filter((call) => !call.providerExecuted);
   const invalid = Object.fromEntries(ours.flatMap((call) => (call.invalid ? [[call.toolCallId, coerceError(call.error).message]] : [])));
   const { raw: _raw, ...usage } = step.usage;
@@ -90,10 +91,19 @@ async function toAnswer(step: SdkStep, output: PromiseLike<unknown> | undefined)
       messages: withoutResults(step.response.messages as ModelMessage[], new Set(ours.map((call) => call.toolCallId))),
       finishReason: step.finishReason,
       ...(Object.keys(invalid).length > 0 && { invalid }),
-      ...(output && ours.length === 0 && { output: await output }),
+      ...(output && ours.length === 0 && { output: await parsed(output) }),
     },
     usage: usage as LanguageModelUsage,
   };
+}
+
+/** @throws GroundcrewError `OUTPUT_INVALID` */
+async function parsed(output: () => PromiseLike<unknown>): Promise<unknown> {
+  try {
+    return await output();
+  } catch (cause) {
+    throw new GroundcrewError("OUTPUT_INVALID", `The answer does not have the form that \`output\` asks for: ${coerceError(cause).message}`, { cause });
+  }
 }
 
 /** The SDK answers invalid calls itself with a tool message; here the loop answers every call, so those go. */
@@ -102,13 +112,5 @@ function withoutResults(messages: ModelMessage[], ours: ReadonlySet<string>): Mo
     if (message.role !== "tool") return [message];
     const content = message.content.filter((part) => part.type !== "tool-result" || !ours.has(part.toolCallId));
     return content.length > 0 ? [{ ...message, content }] : [];
-  });
-}
-
-/** Earlier steps as `prepareStep` and `stopWhen` of the AI SDK look at them. */
-export function asSdkSteps(steps: readonly ModelStep[]): unknown[] {
-  return steps.map((step, stepNumber) => {
-    const content = contentOf(step);
-    return { stepNumber, content, text: textOf(content), toolCalls: toolCallsOf(step), finishReason: step.finishReason, response: { messages: step.messages } };
   });
 }

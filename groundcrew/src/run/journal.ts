@@ -50,6 +50,13 @@ export class Journal {
     return json;
   }
 
+  /** As `encode`, but apart from the value: what its owner does to it later does not reach the record. */
+  encodeApart(value: unknown, root: string): JsonValue | undefined {
+    const { json, text, blob } = this.#deps.codec.encode(value, root);
+    if (blob) this.#blobs.push(blob);
+    return json === value && text !== undefined ? (JSON.parse(text) as JsonValue) : json;
+  }
+
   /** @throws GroundcrewError `EVENT_UNREADABLE` */
   decode(json: JsonValue | undefined): Promise<unknown> {
     return loadValue(this.#deps.store, this.#deps.codec, json);
@@ -62,13 +69,21 @@ export class Journal {
   }
 
   /** Progress for every reader; of what comes within a tick the last counts. A fraction out of range must not end a run. */
-  progress(fraction: number, what: string, step?: string): void {
+  progress(fraction: number, what: string, of?: { step: string; attempt: number }): void {
+    if (of && !this.#isOpen(of.step, of.attempt)) return;
+    const step = of?.step;
     const inRange = Number.isFinite(fraction) ? Math.min(1, Math.max(0, fraction)) : 0;
     const fact: Fact = { type: "progress", fraction: inRange, what: String(what).slice(0, MAX_PROGRESS_CHARS), ...(step !== undefined && { step }) };
     const last = this.#events.at(-1);
     if (last?.type !== "progress" || last.step !== step) return this.note(fact);
     Object.assign(last, fact);
     apply(this.state, last);
+  }
+
+  /** What an attempt still says when it was given up, or has ended, is for nobody: readers have been told that it is over. */
+  #isOpen(step: string, attempt: number): boolean {
+    const state = this.state.steps.get(step);
+    return state?.status === "running" && state.attempt === attempt;
   }
 
   /** Marks a signal as taken by what is noted with it. */
@@ -78,6 +93,7 @@ export class Journal {
 
   /** Output of a step in flight. Deltas of one part that come within a tick are one chunk. */
   chunk(step: string, attempt: number, part: JsonValue): void {
+    if (!this.#isOpen(step, attempt)) return;
     failpoint("chunk");
     const last = this.#chunks.at(-1);
     const isSame = last !== undefined && last.after === this.state.head && last.step === step && last.attempt === attempt;

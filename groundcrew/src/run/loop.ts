@@ -4,16 +4,16 @@
  */
 import type { StopCondition, Tool, ToolSet } from "ai";
 import type { Agent, CheckedPolicy } from "../agent.ts";
-import { coerceError, GroundcrewError, isError } from "../errors.ts";
+import { coerceError, describe, GroundcrewError, isError } from "../errors.ts";
 import { DEFAULT_MODEL_TIMEOUT_MS, DEFAULT_TOOL_TIMEOUT_MS, MAX_ATTEMPTS, MAX_PARALLEL_TOOLS } from "../limits.ts";
-import { asSdkSteps, callModel } from "../model/model.ts";
+import { callModel } from "../model/model.ts";
 import type { JsonValue } from "../persistence/codec.ts";
 import { contentOf, type ModelStep, type ToolCall, textOf, toolCallsOf } from "../persistence/model-step.ts";
 import { executeTool, toModelOutput } from "../tool/tool.ts";
 import type { Execution } from "./execution.ts";
 import { historyOf } from "./history.ts";
 import { perform } from "./step.ts";
-import { modelStepKey, type Transcript, toolStepKey, transcriptOf, withUniqueCallIds } from "./transcript.ts";
+import { modelStepKey, sdkStepsOf, type Transcript, toolStepKey, transcriptOf, withUniqueCallIds } from "./transcript.ts";
 
 /** @returns the run's output. @throws GroundcrewError when the run has failed; never returns when it has to stop or wait */
 export async function runAgent(execution: Execution, agent: Agent): Promise<unknown> {
@@ -22,23 +22,28 @@ export async function runAgent(execution: Execution, agent: Agent): Promise<unkn
   const history = await historyOf(deps.store, run, agent.historyTurns, decode);
   for (;;) {
     const transcript = await transcriptOf(state, decode);
-    transcript.messages.unshift(...history);
+    transcript.messages = [...history, ...transcript.messages];
     const last = transcript.steps.at(-1);
     if (transcript.openCalls.length > 0) await runTools(execution, agent, transcript);
-    else if (last && !transcript.isUnseen && (await isOver(agent, last, transcript.steps))) return outputOf(agent, last);
+    else if (last && !transcript.isUnseen && (await isOver(execution, agent, transcript.steps))) return outputOf(agent, last);
     else await askModel(execution, agent, transcript);
   }
 }
 
 function outputOf(agent: Agent, last: ModelStep): unknown {
-  return agent.settings.output ? last.output : textOf(contentOf(last));
+  if (!agent.settings.output) return textOf(contentOf(last));
+  if (last.output !== undefined) return last.output;
+  throw new GroundcrewError("OUTPUT_INVALID", `Agent "${agent.name}" was stopped by \`stopWhen\` before it gave its output.`);
 }
 
 /** An answer without calls is the last one; so is one after which the author wants to stop. */
-async function isOver(agent: Agent, last: ModelStep, steps: ModelStep[]): Promise<boolean> {
-  if (toolCallsOf(last).length === 0) return true;
+async function isOver({ state, journal }: Execution, agent: Agent, steps: ModelStep[]): Promise<boolean> {
+  const last = steps.at(-1);
+  if (last && toolCallsOf(last).length === 0) return true;
   const conditions = [agent.settings.stopWhen ?? []].flat() as StopCondition<ToolSet>[];
-  const answers = await Promise.all(conditions.map((condition) => condition({ steps: asSdkSteps(steps) as never })));
+  if (conditions.length === 0) return false;
+  const sdkSteps = await sdkStepsOf(state, steps, (json) => journal.decode(json));
+  const answers = await Promise.all(conditions.map((condition) => condition({ steps: sdkSteps as never })));
   return answers.some(Boolean);
 }
 
@@ -50,7 +55,9 @@ async function askModel(execution: Execution, agent: Agent, { messages, steps }:
     });
   }
   const step = modelStepKey(steps.length + 1);
-  const isTaken = (toolCallId: string) => execution.state.steps.has(toolStepKey(toolCallId));
+  const { journal, state } = execution;
+  const sdkSteps = agent.settings.prepareStep ? await sdkStepsOf(state, steps, (json) => journal.decode(json)) : [];
+  const isTaken = (toolCallId: string) => state.steps.has(toolStepKey(toolCallId));
   let usage: JsonValue | undefined;
   await perform<ModelStep>(execution, {
     step,
@@ -61,9 +68,9 @@ async function askModel(execution: Execution, agent: Agent, { messages, steps }:
     attempts: MAX_ATTEMPTS,
     failure: "MODEL_FAILED",
     run: async ({ signal, attempt }) => {
-      const onChunk = (chunk: unknown) => execution.journal.chunk(step, attempt, chunk as JsonValue);
-      const answer = await callModel({ agent, messages, steps, signal, onChunk });
-      usage = execution.journal.encode(answer.usage, "usage");
+      const onChunk = (chunk: unknown) => journal.chunk(step, attempt, chunk as JsonValue);
+      const answer = await callModel({ agent, messages, steps: sdkSteps, signal, onChunk });
+      usage = journal.encode(answer.usage, "usage");
       return withUniqueCallIds(answer.step, isTaken);
     },
     describe: () => ({ usage }),
@@ -92,19 +99,20 @@ async function runTool(execution: Execution, agent: Agent, call: ToolCall, messa
   const policy = agent.policy.get(call.toolName) ?? UNDECLARED;
   const step = toolStepKey(call.toolCallId);
   const { journal } = execution;
+  const { key, refused } = call.invalid === undefined && tool ? keyOf(execution, agent, policy, call) : { refused: call.invalid };
   try {
     await perform<unknown>(execution, {
       step,
       kind: "tool",
       name: call.toolName,
-      effect: call.invalid === undefined && tool ? policy.effect : "read",
+      effect: refused === undefined && tool ? policy.effect : "read",
       timeoutMs: policy.timeoutMs,
       attempts: 1, // a failure is told to the model, which decides whether to try again
-      ...(policy.key && tool && call.invalid === undefined && { key: `${agent.name}/${call.toolName}/${keyOf(policy.key, call)}` }),
+      ...(key !== undefined && { key }),
       input: journal.encode(call.input, `input of tool "${call.toolName}"`),
       failure: "TOOL_FAILED",
       run: ({ signal, attempt }) => {
-        if (call.invalid !== undefined) throw new GroundcrewError("TOOL_FAILED", call.invalid);
+        if (refused !== undefined) throw new GroundcrewError("TOOL_FAILED", refused);
         if (!tool?.execute) throw new GroundcrewError("TOOL_FAILED", `There is no tool "${call.toolName}" any more.`);
         const onPreliminary = (output: unknown) => {
           const part = preliminary(execution, call, output);
@@ -134,8 +142,18 @@ async function shownTo(execution: Execution, tool: Tool, call: ToolCall, output:
   return execution.journal.encode(await toModelOutput(tool, call.toolCallId, call.input, output), `model output of tool "${call.toolName}"`);
 }
 
-function keyOf(key: (input: unknown) => string, call: ToolCall): string {
-  return String(key(structuredClone(call.input)));
+/** What makes two calls of a `keyed` tool the same action. Without a key of which that can be said, the call is refused. */
+function keyOf({ run }: Execution, agent: Agent, policy: CheckedPolicy, call: ToolCall): { key?: string; refused?: string } {
+  if (!policy.key) return {};
+  try {
+    const key: unknown = policy.key(structuredClone(call.input));
+    if ((typeof key === "string" && key !== "") || typeof key === "number") {
+      return { key: `${run.principal.tenant}/${agent.name}/${call.toolName}/${key}` };
+    }
+    return { refused: `The call did not run: \`policy.${call.toolName}.key\` gave ${describe(key)} for it, which is no key.` };
+  } catch (thrown) {
+    return { refused: `The call did not run: \`policy.${call.toolName}.key\` failed: ${coerceError(thrown).message}` };
+  }
 }
 
 /** A result before the last, for readers only. One that is too large to stand in the stream is not shown. */

@@ -116,7 +116,7 @@ function callOf<T>(execution: Execution, spec: StepSpec<T>, attempt: number, key
     attempt,
     key,
     signal,
-    progress: (fraction, what) => journal.progress(fraction, what, spec.step),
+    progress: (fraction, what) => journal.progress(fraction, what, { step: spec.step, attempt }),
     state: {
       get: () => changes.state ?? (state.sessionState as Record<string, unknown> | undefined) ?? {},
       set: (next) => {
@@ -143,7 +143,7 @@ async function settleSuccess<T>(execution: Execution, spec: StepSpec<T>, attempt
   const { journal } = execution;
   const facts: Fact[] = [];
   try {
-    const json = journal.encode(value, `step "${spec.name}"`);
+    const json = spec.kind === "tool" ? journal.encodeApart(value, `step "${spec.name}"`) : journal.encode(value, `step "${spec.name}"`);
     const extra = spec.describe ? await spec.describe(value) : undefined;
     const fact: Fact = { type: "step.succeeded", step: spec.step, attempt };
     if (json !== undefined) fact.value = json;
@@ -153,8 +153,10 @@ async function settleSuccess<T>(execution: Execution, spec: StepSpec<T>, attempt
     facts.push(fact);
   } catch (error) {
     // The effect took place, its value cannot be kept: that is the step's outcome, and it is said.
-    await journal.commit({ type: "step.failed", step: spec.step, attempt, error: toErrorRecord(error, spec.failure), final: true });
-    throw error;
+    const record = toErrorRecord(error, spec.failure);
+    if (spec.effect !== "read") record.message = `"${spec.name}" took effect, but what it gave cannot be kept: ${record.message}`;
+    await journal.commit({ type: "step.failed", step: spec.step, attempt, error: record, final: true });
+    throw fromErrorRecord(record, execution.run.id);
   }
   await journal.commit(...facts);
 }

@@ -5,7 +5,7 @@
 import type { ModelMessage, ToolResultPart } from "ai";
 import type { JsonValue } from "../persistence/codec.ts";
 import type { RunState, StepState } from "../persistence/fold.ts";
-import { type ModelStep, type ToolCall, toolCallsOf } from "../persistence/model-step.ts";
+import { contentOf, type ModelStep, type ToolCall, textOf, toolCallsOf } from "../persistence/model-step.ts";
 import { toModelOutput } from "../tool/tool.ts";
 
 /** How values come out of the journal; some stand in blobs beside it. */
@@ -65,6 +65,22 @@ export async function closedTranscript(state: RunState, decode: Decode): Promise
   const last = messages.at(-1);
   if (last?.role !== "tool") return [...messages, { role: "tool", content: open }];
   return [...messages.slice(0, -1), { ...last, content: [...last.content, ...open] }];
+}
+
+/** Finished model steps as `prepareStep` and `stopWhen` of the AI SDK look at them. */
+export async function sdkStepsOf(state: RunState, steps: readonly ModelStep[], decode: Decode): Promise<unknown[]> {
+  const toSdkStep = async (step: ModelStep, stepNumber: number) => {
+    const content = contentOf(step);
+    const toolCalls = toolCallsOf(step);
+    const done = toolCalls.filter(({ toolCallId }) => state.steps.get(toolStepKey(toolCallId))?.status === "succeeded");
+    const toolResults = await Promise.all(
+      done.map(async (call) => ({ ...call, type: "tool-result", output: await decode(state.steps.get(toolStepKey(call.toolCallId))?.value) })),
+    );
+    const usage = await decode(state.steps.get(modelStepKey(stepNumber + 1))?.usage);
+    const response = { messages: step.messages };
+    return { stepNumber, content: [...content, ...toolResults], text: textOf(content), toolCalls, toolResults, finishReason: step.finishReason, usage, response };
+  };
+  return Promise.all(steps.map(toSdkStep));
 }
 
 function isClosed(state: RunState, call: ToolCall): boolean {

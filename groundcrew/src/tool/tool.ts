@@ -37,14 +37,24 @@ type Json = Extract<ToolOutput, { type: "json" }>["value"];
 /** What JSON can say of a value: the model needs to read it, not to get it back. */
 function toJson(value: unknown): Json {
   if (value === undefined) return null;
-  const text = JSON.stringify(value, (_key, part) => {
-    if (typeof part === "bigint") return part.toString();
-    if (part instanceof Map) return Object.fromEntries(part);
-    if (part instanceof Set) return [...part];
-    if (part instanceof Error) return { name: part.name, message: part.message };
-    return part;
+  /** From the root to what is being written: each object, and what it is written as. */
+  const path: { source: unknown; written: unknown }[] = [];
+  const text = JSON.stringify(value, function (this: unknown, _key, part: unknown) {
+    while (path.length > 0 && path.at(-1)?.written !== this) path.pop();
+    if (path.some(({ source }) => source === part && typeof part === "object" && part !== null)) return "(contains itself)";
+    const written = readable(part);
+    path.push({ source: part, written });
+    return written;
   });
   return JSON.parse(text ?? "null");
+}
+
+function readable(part: unknown): unknown {
+  if (typeof part === "bigint") return part.toString();
+  if (part instanceof Map) return Object.fromEntries(part);
+  if (part instanceof Set) return [...part];
+  if (part instanceof Error) return { name: part.name, message: part.message };
+  return part;
 }
 
 function isAsyncIterable(value: unknown): value is AsyncIterable<unknown> {

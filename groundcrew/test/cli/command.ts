@@ -38,6 +38,16 @@ export function project(files: Record<string, string> = {}) {
     return running(child);
   }
 
+  /** Ends what a failed test left running. */
+  async function stop(): Promise<void> {
+    for (const child of children) {
+      children.delete(child);
+      if (child.exitCode !== null || child.signalCode !== null) continue;
+      child.kill("SIGKILL");
+      await once(child, "exit");
+    }
+  }
+
   return {
     directory,
     start,
@@ -50,12 +60,9 @@ export function project(files: Record<string, string> = {}) {
       if (code !== 0) throw new Error(`groundcrew ${args.join(" ")} ended with ${code}: ${err}`);
       return JSON.parse(out);
     },
+    stop,
     async remove() {
-      for (const child of children) {
-        if (child.exitCode !== null || child.signalCode !== null) continue;
-        child.kill("SIGKILL");
-        await once(child, "exit");
-      }
+      await stop();
       rmSync(directory, { recursive: true, force: true });
     },
   };

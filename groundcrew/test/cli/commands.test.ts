@@ -2,7 +2,7 @@
 import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { LLMock } from "@copilotkit/aimock";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { project } from "./command.ts";
 
 const library = join(import.meta.dirname, "../../src/index.ts");
@@ -11,19 +11,25 @@ const ai = import.meta.resolve("ai");
 const zod = import.meta.resolve("zod");
 
 /** @param modelUrl a server with OpenAI's protocol. */
-function configFile(modelUrl: string): string {
+function agentConfig(modelUrl: string): string {
   return `
 import { createOpenAI } from ${JSON.stringify(openai)};
 import { tool } from ${JSON.stringify(ai)};
 import { z } from ${JSON.stringify(zod)};
-import { existsSync, writeFileSync } from "node:fs";
-import { agent, flow, groundcrew } from ${JSON.stringify(library)};
+import { agent, groundcrew } from ${JSON.stringify(library)};
 
 const support = agent("support", {
   model: createOpenAI({ baseURL: ${JSON.stringify(modelUrl)}, apiKey: "none" }).chat("scripted"),
   tools: { lookup: tool({ inputSchema: z.object({ id: z.string() }), execute: async ({ id }) => ({ id, evil: "\\u001b[2J" }) }) },
   policy: { lookup: { effect: "read" } },
 });
+export default groundcrew({ agents: [support] });
+`;
+}
+
+const flowConfig = `
+import { existsSync, writeFileSync } from "node:fs";
+import { flow, groundcrew } from ${JSON.stringify(library)};
 
 const hello = flow("hello", async (ctx, input: { name: string }) => {
   const greeting = await ctx.step("greet", { effect: "read" }, () => "Hello " + input.name);
@@ -41,11 +47,17 @@ const crash = flow("crash", async (ctx) => ctx.step("pay", () => {
   process.kill(process.pid, "SIGKILL");
   return new Promise<string>(() => {});
 }));
-const slow = flow("slow", async (ctx) => ctx.step("think", { effect: "idempotent" }, () => new Promise<string>((resolve) => setTimeout(() => resolve("thought"), 1_500))));
+const fileAppears = (name: string) => new Promise<string>((resolve) => {
+  const timer = setInterval(() => {
+    if (!existsSync(name)) return;
+    clearInterval(timer);
+    resolve(name);
+  }, 10);
+});
+const wait = flow("wait", async (ctx, input: string) => ctx.step("look", { effect: "idempotent" }, () => fileAppears(input)));
 
-export default groundcrew({ agents: [support, hello, ask, fail, crash, slow] });
+export default groundcrew({ agents: [hello, ask, fail, crash, wait] });
 `;
-}
 
 const model = new LLMock({ host: "127.0.0.1", port: 0 });
 model.addFixture({
@@ -60,8 +72,10 @@ let crew: ReturnType<typeof project>;
 
 beforeAll(async () => {
   await model.start();
-  crew = project({ "groundcrew.config.ts": configFile(`${model.url}/v1`) });
+  crew = project({ "groundcrew.config.ts": flowConfig, "agents.config.ts": agentConfig(`${model.url}/v1`) });
 });
+
+afterEach(() => crew.stop());
 
 afterAll(async () => {
   await crew.remove();
@@ -84,7 +98,7 @@ describe("on the store of the config file", () => {
   });
 
   test("an agent's answer is inert, and what it said on the way is not part of it", async () => {
-    const { code, out, err } = await crew.groundcrew("run", "support", "Is A-7 paid?");
+    const { code, out, err } = await crew.groundcrew("run", "support", "Is A-7 paid?", "--config", "agents.config.ts");
     expect({ code, out }).toEqual({ code: 0, out: "It is \\u{1b}[1mpaid\\u{202e}.\n" });
     expect(err).not.toContain("\u001b");
     const shown = await crew.groundcrew("show", runId(err));
@@ -196,7 +210,7 @@ describe("on the store of the config file", () => {
     expect(await crew.groundcrew("show", "run_nope")).toMatchObject({ code: 3, err: expect.stringContaining("error RUN_NOT_FOUND: ") });
     expect(await crew.groundcrew("run", "nobody", "hello")).toMatchObject({
       code: 3,
-      err: expect.stringContaining("fix:  Known: support, hello"),
+      err: expect.stringContaining("fix:  Known: hello, ask"),
     });
   });
 
@@ -231,12 +245,13 @@ describe("through a server", () => {
 
   test("Ctrl-C stops following, not the run", async () => {
     const server = await serving();
-    const follower = crew.start(["run", "slow", "--input", "null"], { GROUNDCREW_URL: server.url });
+    const follower = crew.start(["run", "wait", "--input", '"left"'], { GROUNDCREW_URL: server.url });
     const [id = ""] = await follower.until(/run_\w+/);
     follower.child.kill("SIGINT");
     const left = await follower.ended;
     expect(left).toMatchObject({ code: 130, out: "" });
     expect(left.err).toContain(`The run goes on; follow it again with: groundcrew tail ${id}`);
+    writeFileSync(join(crew.directory, "left"), "");
     expect(await crew.groundcrew("tail", id, "--url", server.url)).toMatchObject({ code: 0 });
     server.child.kill("SIGTERM");
     await server.ended;
@@ -273,24 +288,38 @@ describe("serve", () => {
     for (const process of [api, worker]) expect(await process.ended).toMatchObject({ code: 0 });
   });
 
-  test("lets a step in flight end at the first signal, and ends at once at the second", async () => {
-    const patient = await serving();
-    const { out } = await crew.groundcrew("run", "slow", "--input", "null", "--detach", "--url", patient.url);
-    await crew.start(["tail", out.trim()]).until(/claimed/);
-    patient.child.kill("SIGTERM");
-    expect(await patient.ended).toMatchObject({ code: 0 });
-    expect((await crew.json("show", out.trim())).events.filter((event: { type: string }) => event.type === "step.succeeded")).toHaveLength(
-      1,
-    );
+  test("lets a step in flight end at the first signal", async () => {
+    const server = await serving();
+    const id = await beginWaiting("patient", server.url);
+    server.child.kill("SIGTERM");
+    await server.until(/Stopping/);
+    writeFileSync(join(crew.directory, "patient"), "");
+    expect(await server.ended).toMatchObject({ code: 0 });
+    expect((await crew.json("show", id)).events.filter(({ type }: { type: string }) => type === "step.succeeded")).toHaveLength(1);
+  });
 
-    const hasty = await serving();
-    await crew.groundcrew("run", "slow", "--input", "null", "--detach", "--url", hasty.url);
-    hasty.child.kill("SIGTERM");
-    await hasty.until(/Stopping/);
-    hasty.child.kill("SIGTERM");
-    expect(await hasty.ended).toMatchObject({ code: 130 });
+  test("ends at once at the second signal, and loses nothing", async () => {
+    const server = await serving();
+    const id = await beginWaiting("hasty", server.url);
+    server.child.kill("SIGTERM");
+    await server.until(/Stopping/);
+    server.child.kill("SIGTERM");
+    expect(await server.ended).toMatchObject({ code: 130 });
+    writeFileSync(join(crew.directory, "hasty"), "");
+    const next = await serving();
+    expect(await crew.groundcrew("tail", id)).toMatchObject({ code: 0, out: expect.stringContaining("continued after an interruption") });
+    next.child.kill("SIGTERM");
+    await next.ended;
   });
 });
+
+/** Starts a run that is inside a step until the file `name` is there. @returns its id. */
+async function beginWaiting(name: string, url: string): Promise<string> {
+  const follower = crew.start(["run", "wait", "--input", JSON.stringify(name), "--json", "--url", url]);
+  await follower.until(/"step.started"/);
+  follower.child.kill("SIGINT");
+  return runId((await follower.ended).out);
+}
 
 describe("dev", () => {
   test("starts again when a file of the config changes, also after one that does not load", async () => {

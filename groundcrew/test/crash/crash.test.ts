@@ -3,21 +3,19 @@
  * and after each commit of the store, before and after each call to the outside, at each part of a model's answer, and
  * whenever a call reaches the world. Each time another process goes on, and everything has to be as if nothing had happened.
  */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import type { ModelMessage } from "ai";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import type { Failpoint } from "../../src/failpoint.ts";
-import { type Crew, type FeedItem, groundcrew, openSqlite, type Store } from "../../src/index.ts";
+import type { Crew, FeedItem, Store } from "../../src/index.ts";
 import { Codec, type JsonValue } from "../../src/persistence/codec.ts";
 import { fold, type StepState } from "../../src/persistence/fold.ts";
 import { closedTranscript } from "../../src/run/transcript.ts";
 import { type Child, endOf, killLeftovers, type Point, spawnWorker } from "./child.ts";
 import { flawOf, type Readers, shownBy, type Watched, watchAll } from "./readers.ts";
 import { seeded } from "./seeded.ts";
-import { until } from "./until.ts";
-import { startWorld, type World } from "./world.ts";
+import { Stage } from "./stage.ts";
+import { until, within } from "./until.ts";
+import type { World } from "./world.ts";
 
 /** Where the process dies: by its own hand at a failpoint, or by ours when the nth call, or the first of a name, reaches the world. */
 type Kill = Point | `arrival:${number | string}`;
@@ -44,21 +42,33 @@ const KEYED = ["refund", "charge"];
 
 class Scene {
   readonly plan: Plan;
-  readonly dir = mkdtempSync(join(tmpdir(), "groundcrew-crash-"));
-  readonly file = join(this.dir, "crew.db");
-  readonly world: World;
   readonly random: () => number;
-  readonly #answers: Promise<void>[] = [];
   /** How often the world had been asked for what was recorded as done, at each kill. */
   readonly done: Map<string, number>[] = [];
-  store!: Store;
-  crew!: Crew;
-  readers!: Readers;
+  readonly #stage: Stage;
+  readonly #answers: Promise<void>[] = [];
+  #readers: Readers | undefined;
 
-  constructor(plan: Plan, world: World) {
+  constructor(plan: Plan, stage: Stage) {
     this.plan = plan;
-    this.world = world;
     this.random = seeded(plan.seed);
+    this.#stage = stage;
+  }
+
+  get world(): World {
+    return this.#stage.world;
+  }
+
+  get store(): Store {
+    return this.#stage.store;
+  }
+
+  get crew(): Crew {
+    return this.#stage.crew;
+  }
+
+  get watched(): readonly Watched[] {
+    return this.#readers?.watched ?? [];
   }
 
   /** Plays the plan to its end. @returns how many of its kills took place. */
@@ -83,17 +93,9 @@ class Scene {
     return kills.length;
   }
 
-  async stop(): Promise<void> {
-    await this.crew?.close();
-    await this.store?.close();
-    await this.world.stop();
-    rmSync(this.dir, { recursive: true });
-  }
-
   #spawn(kill: Kill | undefined): Child {
-    const { file, world, plan } = this;
-    const start = { agent: "trip", request: { input: { order: "7" } } };
-    const job = { store: file, lease: 10_000, world: world.url, model: world.modelUrl, reconcile: !plan.byHand, start };
+    const { world, plan } = this;
+    const job = this.#stage.job({ reconcile: !plan.byHand, start: { agent: "trip", request: { input: { order: "7" } } } });
     const [place, nth] = (kill ?? "").split(":");
     if (place !== "arrival") return spawnWorker(job, kill as Point | undefined);
     const child = spawnWorker(job);
@@ -106,11 +108,8 @@ class Scene {
   /** From the first process on: opens the store beside it, and reads along. */
   async #watch(child: Child): Promise<void> {
     await child.ready;
-    if (this.readers) return;
-    this.store = await openSqlite(this.file, { pollMs: 5 });
-    this.crew = groundcrew({ agents: [], store: this.store, worker: false });
-    this.readers = watchAll(this.crew, "trip", this.random, (one, item) => this.#onItem(one, item));
-    this.readers.ended.catch(() => {}); // it is awaited at the end
+    await this.#stage.open();
+    this.#readers ??= watchAll(this.crew, "trip", this.random, (one, item) => this.#onItem(one, item));
   }
 
   #onItem({ run }: Watched, item: FeedItem): void {
@@ -132,12 +131,8 @@ class Scene {
   }
 
   async #end(): Promise<void> {
-    let isOver = false;
-    const over = this.readers.ended.then(() => {
-      isOver = true;
-    });
-    await Promise.race([over, until("every reader has seen the end", () => isOver)]);
-    await Promise.all(this.#answers);
+    await within("every reader has seen the end", this.#readers?.ended ?? Promise.resolve());
+    await within("every question is answered", Promise.all(this.#answers));
   }
 
   /** Every step with a recorded outcome, and how often the world was asked for it so far. */
@@ -154,11 +149,11 @@ class Scene {
 
   async story(): Promise<Story> {
     const story: Story = { output: undefined, steps: {}, transcript: [], shown: {}, effects: [] };
-    const names = new Map(this.readers.watched.map(({ run, agent }) => [run, agent]));
+    const names = new Map(this.watched.map(({ run, agent }) => [run, agent]));
     const plain = (text: string) => [...names].reduce((result, [run, agent]) => result.replaceAll(run, agent), text);
     const codec = new Codec();
     const decode = async (json: JsonValue | undefined) => codec.decode(json, () => undefined);
-    for (const { run, agent, steady } of this.readers.watched) {
+    for (const { run, agent, steady } of this.watched) {
       const state = fold(await this.store.journal(run));
       for (const step of state.steps.values()) {
         const value = step.value === undefined ? undefined : JSON.parse(plain(JSON.stringify(step.value)));
@@ -179,17 +174,18 @@ function effectOf(agent: string, { kind, name, step }: StepState): string {
 }
 
 async function verify(scene: Scene, golden: Story, kills: number): Promise<void> {
-  const { world, readers, store, plan } = scene;
+  const { world, watched, store, plan } = scene;
   expect(await scene.story(), "the story").toEqual(golden);
   expect((await store.runs({ limit: 100 })).map((row) => `${row.agent} ${row.status}`).sort(), "the runs").toEqual(RUNS);
   for (const name of ONCE) expect(world.count(name), `calls of the once step "${name}"`).toBe(1);
   for (const name of KEYED) expect(new Set(keysOf(world, name)).size, `keys of "${name}"`).toBe(1);
-  for (const { name } of world.arrivals) expect(world.count(name), `calls of "${name}" after ${kills} kills`).toBeLessThanOrEqual(kills + 1);
+  for (const { name } of world.arrivals)
+    expect(world.count(name), `calls of "${name}" after ${kills} kills`).toBeLessThanOrEqual(kills + 1);
   for (const done of scene.done) {
     for (const [name, count] of done) expect(world.count(name), `calls of "${name}", which was done before the kill`).toBe(count);
   }
-  for (const watched of readers.watched) await verifyStream(scene, watched);
-  verifyDoubts(readers.watched, plan.byHand);
+  for (const one of watched) await verifyStream(scene, one);
+  verifyDoubts(watched, plan.byHand);
 }
 
 const RUNS = ["clerk succeeded", "note succeeded", "trip succeeded"];
@@ -201,8 +197,7 @@ function keysOf(world: World, name: string): (string | null)[] {
 async function verifyStream({ crew, random }: Scene, { run, agent, steady, restless }: Watched): Promise<void> {
   expect(flawOf(steady), `the stream of ${agent}`).toBeUndefined();
   expect(restless, `the stream of ${agent} in pieces`).toEqual(steady);
-  for (let i = 0; i < 3; i++) {
-    const index = Math.floor(random() * steady.length);
+  for (const index of [steady.length - 1, random() * steady.length, random() * steady.length].map(Math.floor)) {
     const after = steady[index]?.cursor;
     const suffix: FeedItem[] = [];
     for await (const item of (await crew.run(run)).events({ after })) suffix.push(item);
@@ -225,14 +220,17 @@ function verifyDoubts(watched: readonly Watched[], byHand: boolean): void {
 }
 
 async function inScene<T>(plan: Plan, act: (scene: Scene) => Promise<T>): Promise<T> {
-  const scene = new Scene(plan, await startWorld());
+  const stage = await Stage.begin();
+  const scene = new Scene(plan, stage);
   try {
     return await act(scene);
   } catch (error) {
-    const journals = scene.readers?.watched.map(({ agent, steady }) => [agent, ...steady.map(lineOf)].join("\n  "));
-    throw new Error(`Killed at ${plan.kills.join(", ")} (seed ${plan.seed}): ${(error as Error).message}\n${journals?.join("\n")}`, { cause: error });
+    const feeds = scene.watched.map(({ agent, steady }) => [agent, ...steady.map(lineOf)].join("\n  "));
+    throw new Error(`Killed at ${plan.kills.join(", ")} (seed ${plan.seed}): ${(error as Error).message}\n${feeds.join("\n")}`, {
+      cause: error,
+    });
   } finally {
-    await scene.stop();
+    await stage.end();
   }
 }
 

@@ -75,7 +75,7 @@ export function programOf({ world, model: baseURL, reconcile }: ProgramOptions) 
       return await ask(name, call);
     } catch {
       progress(1, "too late");
-      await ask(`${name} aborted`, { key: call.key, signal: AbortSignal.timeout(5_000) });
+      await ask(`${name}-aborted`, { key: call.key, signal: AbortSignal.timeout(5_000) });
       return { receipt: "too late" };
     }
   }
@@ -90,7 +90,10 @@ export function programOf({ world, model: baseURL, reconcile }: ProgramOptions) 
 
   const stairs = flow("stairs", async (ctx) => {
     const receipts: string[] = [];
-    for (let stair = 1; stair <= 6; stair++) receipts.push((await ctx.step(`stair ${stair}`, (call) => ask(`stair-${stair}`, call))).receipt);
+    for (let stair = 1; stair <= 6; stair++) {
+      const { receipt } = await ctx.step(`stair-${stair}`, (call) => ask(`stair-${stair}`, call));
+      receipts.push(receipt);
+    }
     return receipts;
   });
 

@@ -61,7 +61,9 @@ export function watchAll(crew: Crew, agent: string, random: () => number, onItem
     });
     await watch(row?.id ?? "", agent);
   };
-  return { watched, ended: first() };
+  const ended = first();
+  ended.catch(() => {}); // told to whoever awaits it, later
+  return { watched, ended };
 }
 
 async function exists(crew: Crew, run: string): Promise<boolean> {

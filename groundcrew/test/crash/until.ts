@@ -13,3 +13,13 @@ export async function until<T>(what: string, condition: () => Found<T> | Promise
     await sleep(5);
   }
 }
+
+/** What `promise` gives. @throws when that takes too long, saying what did not come */
+export async function within<T>(what: string, promise: Promise<T>): Promise<T> {
+  let isSettled = false;
+  const settled = promise.finally(() => {
+    isSettled = true;
+  });
+  const [value] = await Promise.all([settled, until(what, () => isSettled)]);
+  return value;
+}

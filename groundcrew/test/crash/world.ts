@@ -21,8 +21,10 @@ export interface World {
   known(key: string): unknown;
   /** Told of each arrival before it is answered. */
   onArrival: (arrival: Arrival) => void;
-  /** Calls of these names get no answer. */
+  /** Calls of these names get no answer until they are released. */
   silent: Set<string>;
+  /** Answers every call that waits, and from now on all others. */
+  release(): void;
   /** Model answers come a few characters at a time, for minutes. */
   slowModel: boolean;
   /** Resolves when no caller is connected: whatever a dead process had sent has arrived. */
@@ -33,6 +35,7 @@ export interface World {
 export async function startWorld(): Promise<World> {
   const arrivals: Arrival[] = [];
   const sockets = new Set<Socket>();
+  const waiting: (() => void)[] = [];
 
   function arrive(name: string, key: string | null): void {
     const arrival = { name, key, at: Date.now() };
@@ -45,7 +48,8 @@ export async function startWorld(): Promise<World> {
     const name = url.pathname.slice(1);
     if (request.method === "GET") return send(response, { result: world.known(url.searchParams.get("key") ?? "") });
     arrive(name, request.headers["idempotency-key"]?.toString() ?? null);
-    if (!world.silent.has(name)) send(response, receipt(name));
+    if (world.silent.has(name)) waiting.push(() => send(response, receipt(name)));
+    else send(response, receipt(name));
   }
 
   const server = createServer(answer);
@@ -73,6 +77,10 @@ export async function startWorld(): Promise<World> {
     known: (key) => arrivals.filter((arrival) => arrival.key === key).map((arrival) => receipt(arrival.name))[0],
     onArrival: () => {},
     silent: new Set(),
+    release() {
+      world.silent.clear();
+      for (const answerNow of waiting.splice(0)) answerNow();
+    },
     slowModel: false,
     quiet: () => until("all connections to the world are closed", () => sockets.size === 0),
     async stop() {

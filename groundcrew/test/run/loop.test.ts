@@ -159,6 +159,7 @@ describe("what a tool does wrong is the model's to know, never the end of the pr
     ["a symbol", () => ({ kind: Symbol("x") }), /kind/],
     ["an instance of a class nobody registered", () => ({ at: new (class Money { n = 1; })() }), /at.*Money|Money.*at/],
     ["more than the bound", () => "x".repeat(MAX_VALUE_BYTES + 1), /bytes|MiB|MB|large/i],
+    ["a prototype key", () => JSON.parse('{"rows":[{"__proto__":{"admin":true}}]}'), /rows\[0\].*__proto__/],
     ["a promise inside its result", () => ({ later: Promise.resolve(1) }), /later/],
     ["a proxy that throws", () => new Proxy({}, { ownKeys: () => { throw new Error("no"); } }), /./],
     ["a getter that throws", () => ({ get total() { throw new Error("no total"); } }), /./],
@@ -182,7 +183,6 @@ describe("what a tool does wrong is the model's to know, never the end of the pr
     ["a Date", () => ({ at: new Date(0) }), { at: "1970-01-01T00:00:00.000Z" }],
     ["an Error", () => ({ e: new TypeError("odd") }), { e: { name: "TypeError", message: "odd" } }],
     ["NaN", () => ({ n: Number.NaN }), { n: null }],
-    ["own __proto__ keys", () => JSON.parse('{"__proto__":{"admin":true},"a":1}'), JSON.parse('{"__proto__":{"admin":true},"a":1}')],
   ])("it returns %s, which the model can read", async (_what, value, read) => {
     const { output, told } = await tellOf(value);
     expect(output).toBe("done");
