@@ -180,7 +180,7 @@ function policyOf(policies: PolicyMap<ToolSet>, toolName: string): ToolPolicy {
   return (Object.hasOwn(policies, toolName) ? policies[toolName] : undefined) ?? {};
 }
 
-const EFFECTS: readonly Effect[] = ["read", "idempotent", "keyed", "once"];
+export const EFFECTS: readonly Effect[] = ["read", "idempotent", "keyed", "once"];
 const POLICY_FIELDS = ["effect", "key", "timeout", "reconcile"];
 
 function checkPolicy(field: string, policy: ToolPolicy): CheckedPolicy {

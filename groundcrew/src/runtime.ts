@@ -72,12 +72,14 @@ export class Crew {
   #working: Promise<void> | undefined;
   #cleaner: Cleaner | undefined;
   #keepAlive: NodeJS.Timeout | undefined;
+  #mayWork: boolean;
   #isClosed = false;
 
   constructor(options: CrewOptions) {
     checkOptions(options);
     this.agents = byName(options.agents);
     this.#options = options;
+    this.#mayWork = options.worker !== false;
     this.#clock = options.clock ?? systemClock;
     this.#codec = new Codec(options.classes);
     this.#retention = retentionOf(options.retention ?? {});
@@ -97,7 +99,7 @@ export class Crew {
     const name = typeof what === "string" ? what : what.name;
     const definition = this.#definition(name);
     const store = await this.#open();
-    if (this.#options.worker !== false) await this.#work();
+    if (this.#mayWork) await this.#work();
     const { run } = await store.create(newRunOf(definition, request, this.#codec, this.#clock));
     this.#worker?.poke();
     return this.#handle(store, run.id);
@@ -129,6 +131,11 @@ export class Crew {
   async cleanup(options: { dryRun?: boolean } = {}): Promise<SweepReport> {
     const cleaner = new Cleaner(await this.#open(), this.#clock, this.#retention, this.#onTrouble);
     return cleaner.sweep(options.dryRun ?? false);
+  }
+
+  /** From now on `start()` leaves the runs to other processes, as with `worker: false`. */
+  standBy(): void {
+    this.#mayWork = false;
   }
 
   /** Takes up runs in this process until `close()`, and keeps the process alive for it. */

@@ -26,13 +26,15 @@ export function requireConfig(given: string | undefined): string {
 }
 
 /**
- * @param works whether this process may execute runs. The crew is made by the config file, so it is told by the environment.
+ * @param works whether this process may execute runs.
  * @throws GroundcrewError `CONFIG_INVALID`, and what the definitions in the file throw.
  */
 export async function loadCrew(path: string, works: boolean): Promise<Crew> {
-  if (!works) process.env["GROUNDCREW_WORKER"] = "off";
   const found = (await load(path)).default;
-  if (isCrew(found)) return found;
+  if (isCrew(found)) {
+    if (!works) found.standBy();
+    return found;
+  }
   throw new GroundcrewError("CONFIG_INVALID", `The default export of ${path} is not a crew.`, {
     fix: "Write `export default groundcrew({ agents: [yourAgent] });`",
   });
@@ -63,5 +65,5 @@ function told(thrown: unknown): string {
 /** By its shape: the config file may bring its own copy of the library. */
 function isCrew(value: unknown): value is Crew {
   if (typeof value !== "object" || value === null) return false;
-  return ["start", "run", "runs", "cleanup", "work", "health", "close"].every((verb) => typeof Reflect.get(value, verb) === "function");
+  return ["start", "run", "runs", "cleanup", "work", "standBy", "health", "close"].every((verb) => typeof Reflect.get(value, verb) === "function");
 }

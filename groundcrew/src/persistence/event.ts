@@ -60,7 +60,7 @@ export interface RunCreated {
   /** Place in the session, from 1. */
   turn?: number;
   parent?: { run: string; step: string; depth: number };
-  forked?: { run: string; step: string };
+  forked?: { run: string; step: string; by?: string };
 }
 
 export interface StepStarted {

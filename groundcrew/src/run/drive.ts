@@ -67,6 +67,8 @@ async function outcomeOf(execution: Execution, definition: Definition): Promise<
     (error: unknown): Outcome => ({ error }),
   );
   const outcome = await Promise.race([halted, ended]);
+  // Steps that the body did not wait for say what became of them before the run is over.
+  while (execution.isBusy && !execution.isHalted) await Promise.race([halted, execution.settled()]);
   return execution.isHalted ? halted : outcome; // the body of a run that has to stop may end any way it likes
 }
 

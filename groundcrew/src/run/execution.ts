@@ -5,7 +5,7 @@
  * blocks on things that only time or somebody else can bring. When nothing is in flight and all that is left is blocked, the
  * run parks and its memory goes. There is no other way to wait.
  */
-import type { Definition } from "../agent.ts";
+import { checkName, type Definition } from "../agent.ts";
 import type { Clock } from "../clock.ts";
 import { GroundcrewError } from "../errors.ts";
 import type { Codec } from "../persistence/codec.ts";
@@ -111,6 +111,10 @@ export class Execution {
     this.#settled.clear();
     if (this.#draining) this.halt({ to: "queued", why: "the worker is shutting down" });
     this.#checkIdle();
+  }
+
+  get isBusy(): boolean {
+    return this.#inFlight > 0;
   }
 
   /** Resolves when no step is in flight. */
@@ -225,6 +229,16 @@ export class Execution {
 }
 
 type Fact = Extract<Event, { type: "step.resolved" }>;
+
+/** Names of signals that the run sends itself: nobody else may pass for it. */
+const RESERVED = ["child:", "resolve:"];
+
+/** @throws GroundcrewError `INPUT_INVALID` */
+export function checkSignalName(name: unknown): asserts name is string {
+  checkName("INPUT_INVALID", "signal name", name);
+  if (!RESERVED.some((prefix) => name.startsWith(prefix))) return;
+  throw new GroundcrewError("INPUT_INVALID", `Expected the signal name not to begin with ${RESERVED.join(" or ")}, got "${name}".`, { value: name });
+}
 
 /** The name under which the end of a child run is recorded. */
 export function childSignal(step: string): string {

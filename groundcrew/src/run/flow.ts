@@ -3,12 +3,13 @@
  * once, and the first one without is where the work goes on.
  */
 import { streamText } from "ai";
-import type { Definition, Flow, FlowContext, FlowStep, GenerateRequest, StepOptions } from "../agent.ts";
+import { type Definition, EFFECTS, type Flow, type FlowContext, type FlowStep, type GenerateRequest, type StepOptions } from "../agent.ts";
 import { duration } from "../clock.ts";
-import { coerceError, GroundcrewError } from "../errors.ts";
+import { coerceError, describe, GroundcrewError } from "../errors.ts";
 import { DEFAULT_MODEL_TIMEOUT_MS, DEFAULT_TOOL_TIMEOUT_MS, MAX_ATTEMPTS, REPLAY_HOLD_MS } from "../limits.ts";
 import { hashValue, type JsonValue } from "../persistence/codec.ts";
-import type { Execution } from "./execution.ts";
+import { checkSignalName, type Execution } from "./execution.ts";
+import { messagesOf } from "./start.ts";
 import { mismatch, perform } from "./step.ts";
 import { callChild, sleep, waitForSignal } from "./wait.ts";
 
@@ -33,21 +34,35 @@ function contextOf(execution: Execution, replay: Replay): FlowContext {
       return sleep(execution, await replay.visit("sleep"), ms);
     },
     waitFor: async <T>(name: string, options: { within?: Parameters<typeof duration>[0] } = {}) => {
+      checkSignalName(name);
       const within = options.within === undefined ? undefined : duration(options.within, `waitFor "${name}".within`);
       return (await waitForSignal(execution, await replay.visit(`signal:${name}`), name, within)) as T | undefined;
     },
     call: (async (definition: Definition, request: Record<string, unknown>) => {
-      const input = definition.kind === "flow" ? request["input"] : agentInput(request);
+      const input = definition.kind === "flow" ? request["input"] : { messages: messagesOf(definition, request) };
       return callChild(execution, await replay.visit(`call:${definition.name}`), definition, input);
     }) as FlowContext["call"],
-    progress: (fraction, what) => execution.journal.progress(fraction, what),
+    progress: (fraction, what) => {
+      if (!replay.isUnderway) execution.journal.progress(fraction, what); // what is behind the last recorded step was told before
+    },
   };
 }
 
 type StepBody<T> = (step: FlowStep) => Promise<T> | T;
 
+function checkStep(name: unknown, { effect }: StepOptions<unknown>, body: unknown): asserts body is StepBody<unknown> {
+  if (typeof name !== "string" || name === "") {
+    throw new GroundcrewError("INPUT_INVALID", `Expected the step's name to be a text that is not empty, got ${describe(name)}.`, { value: name });
+  }
+  if (typeof body !== "function") throw new GroundcrewError("INPUT_INVALID", `Step "${name}" has no function to run.`, { value: body });
+  if (effect !== undefined && !EFFECTS.includes(effect)) {
+    const fix = `Write one of ${EFFECTS.join(", ")}.`;
+    throw new GroundcrewError("POLICY_INVALID", `Step "${name}" has an \`effect\` that does not exist: ${describe(effect)}.`, { value: effect, fix });
+  }
+}
+
 async function codeStep<T>(execution: Execution, replay: Replay, name: string, options: StepOptions<T>, body: StepBody<T> | undefined): Promise<T> {
-  if (typeof body !== "function") throw new GroundcrewError("INPUT_INVALID", `Step "${name}" has no function to run.`, { run: execution.run.id });
+  checkStep(name, options, body);
   const step = replay.name(name);
   if (replay.isNew(step)) await replay.hold(step);
   return perform<T>(execution, {
@@ -102,31 +117,30 @@ async function settleAll(promises: readonly unknown[]): Promise<unknown[]> {
   return outcomes.map((outcome) => (outcome as PromiseFulfilledResult<unknown>).value);
 }
 
-function agentInput(request: Record<string, unknown>): unknown {
-  return "messages" in request ? { messages: request["messages"] } : { messages: [{ role: "user", content: request["prompt"] }] };
-}
-
 /**
- * Names the steps of one pass through the body, and watches that the pass meets every recorded outcome before it begins
- * anything new: a step that was renamed or removed would otherwise run a second time under its new name.
+ * Names the steps of one pass through the body, and watches that the pass meets every recorded step before it begins anything
+ * new: a step that was renamed or removed would otherwise run a second time under its new name.
  */
 class Replay {
   readonly #execution: Execution;
   readonly #ordinals = new Map<string, number>();
+  readonly #used = new Set<string>();
   readonly #unmet: Set<string>;
   #held: (() => void)[] = [];
 
   constructor(execution: Execution) {
     this.#execution = execution;
-    const done = [...execution.state.steps.values()].filter((step) => step.status === "succeeded" || step.status === "failed");
-    this.#unmet = new Set(done.map((step) => step.step));
+    this.#unmet = new Set(execution.state.steps.keys());
   }
 
-  /** The key of the next step of this name: the name itself, then `name#2`, `name#3`, … */
+  /** The key of the next step of this name: the name itself, then `name#2`, `name#3`, …; never one that another step has. */
   name(name: string): string {
-    const ordinal = (this.#ordinals.get(name) ?? 0) + 1;
+    let ordinal = this.#ordinals.get(name) ?? 0;
+    let step: string;
+    do step = ++ordinal === 1 ? name : `${name}#${ordinal}`;
+    while (this.#used.has(step));
     this.#ordinals.set(name, ordinal);
-    const step = ordinal === 1 ? name : `${name}#${ordinal}`;
+    this.#used.add(step);
     if (this.#unmet.size > 0 && this.#unmet.delete(step) && this.#unmet.size === 0) {
       for (const go of this.#held) go();
       this.#held = [];
@@ -134,8 +148,13 @@ class Replay {
     return step;
   }
 
+  /** Whether recorded outcomes are still to be met. */
+  get isUnderway(): boolean {
+    return this.#unmet.size > 0;
+  }
+
   isNew(step: string): boolean {
-    return this.#unmet.size > 0 && !this.#execution.state.steps.has(step);
+    return this.isUnderway && !this.#execution.state.steps.has(step);
   }
 
   async visit(name: string): Promise<string> {

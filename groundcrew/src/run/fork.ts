@@ -35,7 +35,7 @@ const STAY: ReadonlySet<Event["type"]> = new Set([
  * @param from a step's key; undefined copies all that came to an end.
  * @throws GroundcrewError `STEP_NOT_FOUND`, `EVENT_UNREADABLE`
  */
-export async function forkRun(deps: ForkDeps, old: RunRow, from: string | undefined): Promise<RunRow> {
+export async function forkRun(deps: ForkDeps, old: RunRow, from: string | undefined, by: string | undefined): Promise<RunRow> {
   const { store, clock } = deps;
   const events = await store.journal(old.id);
   const now = clock.now();
@@ -43,11 +43,12 @@ export async function forkRun(deps: ForkDeps, old: RunRow, from: string | undefi
   const deadline = now + (old.deadline - old.createdAt);
   const kept = cut(old.id, events, from);
   const input = await inputOf(deps, old, kept[0]);
+  const forked = { run: old.id, step: from ?? "the end", ...(by !== undefined && { by }) };
   const journal = kept.map((event, index): Event => {
     const seq = index + 1;
     if (event.type !== "run.created") return { ...event, seq };
     const { session: _session, turn: _turn, parent: _parent, ...created } = event;
-    return { ...created, ...(input && { input: input.json }), seq, at: now, deadline, forked: { run: old.id, step: from ?? "the end" } };
+    return { ...created, ...(input && { input: input.json }), seq, at: now, deadline, forked };
   });
   const known = input?.blob ? [input.blob] : [];
   const blobs = await blobsOf(journal, known, (hash) => store.blob(hash));

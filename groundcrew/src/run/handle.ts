@@ -8,6 +8,7 @@ import { fold } from "../persistence/fold.ts";
 import { isTerminal, type RunRow, type Signal, type Store } from "../persistence/store.ts";
 import { loadValue } from "../persistence/value.ts";
 import { type FeedItem, follow, isEnd, Latch, parseCursor } from "../stream/feed.ts";
+import { checkSignalName } from "./execution.ts";
 import { forkRun, retryPoint } from "./fork.ts";
 import { type RunView, viewOf } from "./view.ts";
 
@@ -92,6 +93,7 @@ export class Run<OUTPUT = unknown> {
 
   /** @param options.id the same id twice is one signal. @throws GroundcrewError `RUN_NOT_FOUND`, `RUN_FINISHED`, `INBOX_FULL` */
   async signal(name: string, value?: unknown, options: { id?: string | undefined; by?: string | undefined } = {}): Promise<void> {
+    checkSignalName(name);
     const { json, blob } = this.#deps.codec.encode(value, `signal "${name}"`);
     if (blob) throw new GroundcrewError("LIMIT_EXCEEDED", `The value of signal "${name}" is too large.`, { fix: "Send an address instead of the data.", run: this.id });
     await this.#send({ id: options.id ?? unique("signal"), kind: "signal", name, ...(json !== undefined && { value: json }), from: options.by });
@@ -112,9 +114,11 @@ export class Run<OUTPUT = unknown> {
     if (found.status !== "unknown") {
       throw new GroundcrewError("STEP_NOT_UNKNOWN", `Step "${step}" of run ${this.id} is ${found.status}, not in doubt.`, { run: this.id, value: step });
     }
-    const { json } = this.#deps.codec.encode(answer.result, `result of "${step}"`);
+    const { json, blob } = this.#deps.codec.encode(answer.result, `result of "${step}"`);
+    if (blob) throw new GroundcrewError("LIMIT_EXCEEDED", `The result of step "${step}" is too large to be sent.`, { run: this.id, fix: "Give its address instead of the data." });
     const value: JsonValue = { resolution: answer.resolution, ...(json !== undefined && { result: json }) };
-    await this.#send({ id: `resolve:${step}:${found.attempt}`, kind: "resolve", name: step, value, from: answer.by });
+    const isFirst = await this.#send({ id: `resolve:${step}:${found.attempt}`, kind: "resolve", name: step, value, from: answer.by });
+    if (!isFirst) throw new GroundcrewError("STEP_NOT_UNKNOWN", `Step "${step}" of run ${this.id} has been answered for already.`, { run: this.id, value: step });
   }
 
   /**
@@ -125,26 +129,27 @@ export class Run<OUTPUT = unknown> {
     const row = await this.row();
     if (row.status === "succeeded") throw new GroundcrewError("RUN_FINISHED", `Run ${this.id} has succeeded; there is nothing to retry.`, { run: this.id });
     if (row.status === "running") throw new GroundcrewError("RUN_ACTIVE", `Run ${this.id} is running.`, { run: this.id });
-    if (isTerminal(row.status)) return this.#fork(retryPoint(await this.#deps.store.journal(this.id)));
+    if (isTerminal(row.status)) return this.#fork(retryPoint(await this.#deps.store.journal(this.id)), by);
     await this.#send({ id: unique("retry"), kind: "retry", name: "retry", from: by });
     return this;
   }
 
   /** A new run that shares everything before `from` (a step's key) and goes on by itself. @throws GroundcrewError `STEP_NOT_FOUND` */
-  async fork(options: { from: string }): Promise<Run<OUTPUT>> {
-    return this.#fork(options.from);
+  async fork({ from, by }: { from: string; by?: string | undefined }): Promise<Run<OUTPUT>> {
+    return this.#fork(from, by);
   }
 
-  async #fork(from: string | undefined): Promise<Run<OUTPUT>> {
-    const run = await forkRun(this.#deps, await this.row(), from);
+  async #fork(from: string | undefined, by: string | undefined): Promise<Run<OUTPUT>> {
+    const run = await forkRun(this.#deps, await this.row(), from, by);
     this.#deps.poke();
     return new Run(this.#deps, run.id);
   }
 
-  async #send(signal: Omit<Signal, "at" | "run" | "from"> & { from: string | undefined }): Promise<void> {
+  async #send(signal: Omit<Signal, "at" | "run" | "from"> & { from: string | undefined }): Promise<boolean> {
     const { from, ...rest } = signal;
-    await this.#deps.store.signal({ ...rest, run: this.id, ...(from !== undefined && { from }) });
+    const isNew = await this.#deps.store.signal({ ...rest, run: this.id, ...(from !== undefined && { from }) });
     this.#deps.poke();
+    return isNew;
   }
 
   async #decode(json: JsonValue | undefined): Promise<unknown> {

@@ -73,7 +73,10 @@ export class Journal {
     if (of && !this.#isOpen(of.step, of.attempt)) return;
     const step = of?.step;
     const inRange = Number.isFinite(fraction) ? Math.min(1, Math.max(0, fraction)) : 0;
-    const fact: Fact = { type: "progress", fraction: inRange, what: String(what).slice(0, MAX_PROGRESS_CHARS), ...(step !== undefined && { step }) };
+    const fact: Extract<Fact, { type: "progress" }> = { type: "progress", fraction: inRange, what: String(what).slice(0, MAX_PROGRESS_CHARS), ...(step !== undefined && { step }) };
+    const { progress } = this.state;
+    if (progress?.fraction === fact.fraction && progress.what === fact.what) return; // a resumed flow says again what it said
+
     const last = this.#events.at(-1);
     if (last?.type !== "progress" || last.step !== step) return this.note(fact);
     Object.assign(last, fact);

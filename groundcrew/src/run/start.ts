@@ -73,7 +73,8 @@ function checkOptions(definition: Definition, request: StartRequest): void {
   if (request.whenBusy !== undefined && !BUSY.includes(request.whenBusy)) throw invalid("whenBusy", `one of ${BUSY.join(", ")}`, request.whenBusy);
 }
 
-function messagesOf(agent: Agent, request: StartRequest): ModelMessage[] {
+/** @throws GroundcrewError `INPUT_INVALID` */
+export function messagesOf(agent: Agent, request: StartRequest): ModelMessage[] {
   if (request.input !== undefined) throw invalid("input", `left out: "${agent.name}" is an agent and takes \`prompt\` or \`messages\``, request.input);
   if (request.messages === undefined) {
     if (typeof request.prompt !== "string" || request.prompt === "") throw invalid("prompt", "a text that is not empty", request.prompt);

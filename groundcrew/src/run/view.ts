@@ -47,7 +47,7 @@ export function viewOf(row: RunRow, state: RunState, output: unknown, now: numbe
     summary: summaryOf(row, state, open, now),
     reason: row.reason,
     since: row.changedAt,
-    dueAt: row.dueAt,
+    dueAt: wakesAt(row),
     createdAt: row.createdAt,
     deadline: row.deadline,
     principal: row.principal,
@@ -63,6 +63,11 @@ export function viewOf(row: RunRow, state: RunState, output: unknown, now: numbe
     ...(row.status === "succeeded" && { output }),
     ...(state.error && { error: { code: state.error.code, message: state.error.message } }),
   };
+}
+
+/** A parked run is looked at again at its deadline, to be ended: that is not what it waits for. */
+function wakesAt({ status, dueAt, deadline }: RunRow): number | null {
+  return status === "parked" && dueAt === deadline ? null : dueAt;
 }
 
 function summaryOf(row: RunRow, state: RunState, open: StepState[], now: number): string {
@@ -100,7 +105,8 @@ function runningSummary(row: RunRow, open: StepState[], now: number): string {
 
 function parkedSummary(row: RunRow, state: RunState, open: StepState[], now: number): string {
   const why = state.detail ?? "its record could not be read";
-  const time = row.dueAt === null || row.dueAt >= row.deadline ? undefined : span(row.dueAt - now);
+  const dueAt = wakesAt(row);
+  const time = dueAt === null ? undefined : span(dueAt - now);
   const unknown = open.find((step) => step.status === "unknown");
   switch (row.reason) {
     case "timer":
@@ -108,7 +114,7 @@ function parkedSummary(row: RunRow, state: RunState, open: StepState[], now: num
     case "retry":
       return `Parked: ${why}. The next attempt is in ${time ?? "a moment"}; \`retry\` makes it now.`;
     case "unknown_outcome":
-      return `Parked: ${why}. \`groundcrew resolve ${row.id} ${unknown?.step ?? "<step>"} --happened | --did-not-happen\` lets it go on.`;
+      return `Parked: ${why}. \`groundcrew resolve ${row.id} ${unknown?.step ?? "<step>"} happened\` (or \`did-not-happen\`) lets it go on.`;
     case "attention":
       return `Parked: ${why}`;
     default:

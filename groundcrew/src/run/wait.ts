@@ -45,9 +45,10 @@ function giveUp(execution: Execution, step: string): true {
   return true;
 }
 
-/** Runs `definition` as a child run and waits for its end. @throws GroundcrewError `CHILD_FAILED`, `LIMIT_EXCEEDED` */
+/** Runs `definition` as a child run and waits for its end. @throws GroundcrewError `CHILD_FAILED`, `AGENT_NOT_FOUND`, `LIMIT_EXCEEDED` */
 export async function callChild(execution: Execution, step: string, definition: Definition, input: unknown): Promise<unknown> {
   const { journal, state } = execution;
+  if (!state.steps.has(step)) checkChild(execution, definition);
   const json = journal.encode(input, `input of "${definition.name}"`);
   const wait = begin(execution, step, () => ({ kind: "child", name: definition.name, child: newRunId(execution.deps.clock.now()), ...(json !== undefined && { input: json }) }));
   if (wait.status === "running") {
@@ -62,12 +63,26 @@ export async function callChild(execution: Execution, step: string, definition: 
   return journal.decode(ended?.value);
 }
 
-async function startChild(execution: Execution, wait: StepState, definition: Definition, input: JsonValue | undefined): Promise<void> {
-  const { run, state, deps } = execution;
-  const depth = (state.created?.parent?.depth ?? 0) + 1;
-  if (depth > MAX_CHILD_DEPTH) {
-    throw new GroundcrewError("LIMIT_EXCEEDED", `Run ${run.id} is the ${depth}th level of child runs.`, { run: run.id, fix: "A run that calls itself needs an end." });
+function checkChild(execution: Execution, definition: Definition): void {
+  const { run, deps } = execution;
+  if (!deps.agents.has(definition.name)) {
+    throw new GroundcrewError("AGENT_NOT_FOUND", `Run ${run.id} calls "${definition.name}", which this crew does not know.`, {
+      run: run.id,
+      fix: "Name it in the crew's `agents`.",
+    });
   }
+  if (depthOf(execution) > MAX_CHILD_DEPTH) {
+    const fix = "A run that calls itself needs an end.";
+    throw new GroundcrewError("LIMIT_EXCEEDED", `A child of run ${run.id} would be on the ${depthOf(execution)}th level of child runs.`, { run: run.id, fix });
+  }
+}
+
+function depthOf({ state }: Execution): number {
+  return (state.created?.parent?.depth ?? 0) + 1;
+}
+
+async function startChild(execution: Execution, wait: StepState, definition: Definition, input: JsonValue | undefined): Promise<void> {
+  const { run, deps } = execution;
   const id = wait.child ?? "";
   const now = deps.clock.now();
   const deadline = Math.min(run.deadline, now + definition.deadlineMs);
@@ -82,7 +97,7 @@ async function startChild(execution: Execution, wait: StepState, definition: Def
     start: { key: `child:${run.id}/${wait.step}`, hash: id },
     parent,
     events: [
-      { type: "run.created", seq: 1, at: now, agent: definition.name, principal: run.principal, deadline, parent: { ...parent, depth }, ...(input !== undefined && { input }) },
+      { type: "run.created", seq: 1, at: now, agent: definition.name, principal: run.principal, deadline, parent: { ...parent, depth: depthOf(execution) }, ...(input !== undefined && { input }) },
     ],
     blobs: blob ? [blob] : [],
   });

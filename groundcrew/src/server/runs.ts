@@ -144,9 +144,9 @@ function commandRoutes(app: OpenAPIHono<ServerEnv>, crew: Crew, guard: Guard): v
   });
 
   const fork = { ...command, path: "/runs/{id}/fork", summary: "A new run from one of its steps", body: forkRequest } as const;
-  endpoint(app, fork, async ({ c, params, body }) => {
+  endpoint(app, fork, async ({ c, params, body, principal }) => {
     const { run } = await guard.run(c, params.id);
-    return { id: (await run.fork({ from: body.from })).id };
+    return { id: (await run.fork({ from: body.from, by: principal.user })).id };
   });
 
   const resolve = { ...command, path: "/runs/{id}/resolve", summary: "Say what became of a step", body: resolveRequest } as const;
