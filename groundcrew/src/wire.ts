@@ -177,7 +177,7 @@ export const event = z
       session: z.string().optional(),
       turn: z.number().optional(),
       parent: z.object({ run: z.string(), step: z.string(), depth: z.number() }).optional(),
-      forked: z.object({ run: z.string(), step: z.string() }).optional(),
+      forked: z.object({ run: z.string(), step: z.string(), by: z.string().optional() }).optional(),
     }),
     z.object({ ...place, type: z.literal("run.claimed"), worker: z.string(), epoch: z.number(), takeover: z.boolean() }),
     z.object({ ...place, type: z.literal("run.parked"), reason: parkReason, until: time.optional(), detail: z.string() }),

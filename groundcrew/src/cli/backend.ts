@@ -83,7 +83,7 @@ function remoteHandle(run: RemoteRun): Handle {
     signal: (name, value, id) => run.signal(name, value, id === undefined ? {} : { id }),
     resolve: (step, answer) => run.resolve(step, answer),
     retry: async () => (await run.retry()).id,
-    fork: async (from) => (await run.fork({ from })).id,
+    fork: async (from) => (await run.fork({ from, by })).id,
   };
 }
 

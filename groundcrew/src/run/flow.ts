@@ -50,19 +50,19 @@ function contextOf(execution: Execution, replay: Replay): FlowContext {
 
 type StepBody<T> = (step: FlowStep) => Promise<T> | T;
 
-function checkStep(name: unknown, { effect }: StepOptions<unknown>, body: unknown): asserts body is StepBody<unknown> {
+function checkStep(name: unknown, effect: unknown, body: unknown): asserts body is StepBody<unknown> {
   if (typeof name !== "string" || name === "") {
     throw new GroundcrewError("INPUT_INVALID", `Expected the step's name to be a text that is not empty, got ${describe(name)}.`, { value: name });
   }
   if (typeof body !== "function") throw new GroundcrewError("INPUT_INVALID", `Step "${name}" has no function to run.`, { value: body });
-  if (effect !== undefined && !EFFECTS.includes(effect)) {
+  if (effect !== undefined && !EFFECTS.some((known) => known === effect)) {
     const fix = `Write one of ${EFFECTS.join(", ")}.`;
     throw new GroundcrewError("POLICY_INVALID", `Step "${name}" has an \`effect\` that does not exist: ${describe(effect)}.`, { value: effect, fix });
   }
 }
 
 async function codeStep<T>(execution: Execution, replay: Replay, name: string, options: StepOptions<T>, body: StepBody<T> | undefined): Promise<T> {
-  checkStep(name, options, body);
+  checkStep(name, options?.effect, body);
   const step = replay.name(name);
   if (replay.isNew(step)) await replay.hold(step);
   return perform<T>(execution, {

@@ -15,6 +15,8 @@ export interface Child {
   /** How it ended: an exit code, or the signal that killed it. */
   ended: Promise<number | NodeJS.Signals>;
   isOver: boolean;
+  /** It was told to stop, and has heard it. */
+  isStopping: boolean;
   kill(signal: NodeJS.Signals): void;
   /** What it wrote to standard error. */
   errors(): string;
@@ -45,17 +47,26 @@ function childOf(spawned: ChildProcess): Child {
   spawned.stderr?.on("data", (text) => {
     errors += text;
   });
-  const ended = new Promise<number | NodeJS.Signals>((resolve) => {
-    spawned.once("exit", (code, signal) => {
-      child.isOver = true;
-      resolve(signal ?? code ?? -1);
-    });
+  const ended = Promise.withResolvers<number | NodeJS.Signals>();
+  const ready = Promise.withResolvers<void>();
+  const child: Child = {
+    pid: spawned.pid ?? 0,
+    ready: ready.promise,
+    ended: ended.promise,
+    isOver: false,
+    isStopping: false,
+    kill: (signal) => spawned.kill(signal),
+    errors: () => errors,
+  };
+  spawned.on("message", (message) => {
+    if (message === "ready") ready.resolve();
+    else child.isStopping = true;
   });
-  const ready = new Promise<void>((resolve) => {
-    spawned.once("message", () => resolve());
-    void ended.then(() => resolve());
+  spawned.once("exit", (code, signal) => {
+    child.isOver = true;
+    ready.resolve();
+    ended.resolve(signal ?? code ?? -1);
   });
-  const child: Child = { pid: spawned.pid ?? 0, ready, ended, isOver: false, kill: (signal) => spawned.kill(signal), errors: () => errors };
   return child;
 }
 

@@ -12,7 +12,10 @@ export interface Job extends ProgramOptions {
 const job = JSON.parse(process.argv[2] ?? "") as Job;
 const agents: Definition[] = Object.values(programOf(job));
 const crew = groundcrew({ agents, store: job.store, worker: { lease: job.lease } });
-process.once("SIGTERM", () => void crew.close());
+process.once("SIGTERM", () => {
+  void crew.close();
+  process.send?.("stopping");
+});
 
 await crew.work();
 process.send?.("ready");

@@ -22,7 +22,7 @@ describe("a worker that was stopped past its lease", () => {
   });
 
   /** Stops a worker in the middle of two steps and lets another one finish the run. */
-  async function takeFromStopped(): Promise<{ stale: Child; heir: Child; run: string }> {
+  async function takeFromStopped(): Promise<{ stale: Child; heir: Child }> {
     const { world, crew } = stage;
     world.silent = new Set(["watch", "guard"]);
     const stale = spawnWorker(stage.job({ lease: LEASE_MS }));
