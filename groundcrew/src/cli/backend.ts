@@ -83,7 +83,7 @@ function remoteHandle(run: RemoteRun): Handle {
     signal: (name, value, id) => run.signal(name, value, id === undefined ? {} : { id }),
     resolve: (step, answer) => run.resolve(step, answer),
     retry: async () => (await run.retry()).id,
-    fork: async (from) => (await run.fork({ from, by })).id,
+    fork: async (from) => (await run.fork({ from })).id,
   };
 }
 
@@ -131,6 +131,6 @@ function localHandle(run: Run, by: string): Handle {
     signal: (name, value, id) => run.signal(name, value, { by, ...(id !== undefined && { id }) }),
     resolve: (step, answer) => run.resolve(step, { ...answer, by }),
     retry: async () => (await run.retry(by)).id,
-    fork: async (from) => (await run.fork({ from })).id,
+    fork: async (from) => (await run.fork({ from, by })).id,
   };
 }

@@ -98,7 +98,7 @@ describe("a worker that is killed", () => {
     expect(shownBy(feed).split("I look it up")).toHaveLength(2);
     last.kill("SIGTERM");
     await endOf(last, 0);
-  });
+  }, 90_000);
 });
 
 describe("a worker that is told to stop", () => {
