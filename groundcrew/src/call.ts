@@ -3,6 +3,7 @@
  * them beside it: `currentCall()`.
  */
 import { AsyncLocalStorage } from "node:async_hooks";
+import { checkName } from "./agent.ts";
 import { GroundcrewError } from "./errors.ts";
 import type { Principal } from "./principal.ts";
 
@@ -22,8 +23,14 @@ export interface Call {
   readonly signal: AbortSignal;
   /** Tells every reader how far the step is. `fraction` from 0 to 1. */
   progress(fraction: number, what: string): void;
-  /** The session's state, and how to replace it. Recorded with the step's outcome: a step that fails changes nothing. */
-  readonly state: { get(): Record<string, unknown>; set(state: Record<string, unknown>): void };
+  /** The session's state, part by part. Changes are recorded with the step's outcome: a step that fails changes nothing. */
+  readonly state: { get(name: string): unknown; update(name: string, change: StateChange["change"]): void };
+}
+
+/** A change of one part of a session's state; made again on what a step beside this one has left, so it must do nothing else. */
+export interface StateChange {
+  name: string;
+  change: (before: unknown) => unknown;
 }
 
 const calls = new AsyncLocalStorage<Call>();
@@ -62,13 +69,25 @@ export function callOrUndefined(): Call | undefined {
  *
  * ```ts
  * const cart = sessionState<string[]>("cart", []);
- * const add = tool({ inputSchema, execute: async ({ item }) => cart.set([...cart.get(), item]) });
+ * const add = tool({ inputSchema, execute: async ({ item }) => cart.update((items) => [...items, item]) });
  * ```
- * @throws GroundcrewError `INTERNAL` when used outside a running tool or step.
+ * Tools of one answer run side by side: `update` builds on what the others have left, `set` replaces it.
+ * @throws GroundcrewError `INPUT_INVALID` for a name that is none; `INTERNAL` when used outside a running tool or step.
  */
-export function sessionState<T>(name: string, initial: T): { get(): T; set(value: T): void } {
+export function sessionState<T>(name: string, initial: T): SessionPart<T> {
+  checkName("INPUT_INVALID", "session state's name", name);
+  const orInitial = (value: unknown) => (value === undefined ? structuredClone(initial) : value) as T;
   return {
-    get: () => (Object.hasOwn(currentCall().state.get(), name) ? (currentCall().state.get()[name] as T) : structuredClone(initial)),
-    set: (value) => currentCall().state.set({ ...currentCall().state.get(), [name]: value }),
+    get: () => orInitial(currentCall().state.get(name)),
+    set: (value) => currentCall().state.update(name, () => value),
+    update: (change) => currentCall().state.update(name, (before) => change(orInitial(before))),
   };
+}
+
+export interface SessionPart<T> {
+  /** A copy: changing it changes nothing. */
+  get(): T;
+  set(value: T): void;
+  /** Replaces the value by what `change` makes of it. `change` may be called twice, and must do nothing else. */
+  update(change: (before: T) => T): void;
 }

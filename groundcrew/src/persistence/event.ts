@@ -60,7 +60,13 @@ export interface RunCreated {
   /** Place in the session, from 1. */
   turn?: number;
   parent?: { run: string; step: string; depth: number };
-  forked?: { run: string; step: string; by?: string };
+  forked?: {
+    run: string;
+    step: string;
+    by?: string;
+    /** Of a run that is tried again: these events stood behind the failure. Steps in them are reused; the code need not come by them. */
+    behind?: readonly [first: number, last: number];
+  };
 }
 
 export interface StepStarted {

@@ -30,6 +30,7 @@ export function openInbox(db: DatabaseSync) {
   const waiting = db.prepare("select id, kind from signals where run = ? and consumed = 0");
   const consume = db.prepare("update signals set consumed = 1, value = null where run = ? and id = ?");
   const drop = db.prepare("delete from signals where run = ?");
+  const cancel = db.prepare("select 1 from signals where run = ? and kind = 'cancel'");
   const columns = "s.id, r.id as run, s.kind, s.name, s.value, s.sender, s.at";
   const ofRun = db.prepare(
     `select ${columns} from runs r cross join signals s on s.run = r.n where r.n = ? and s.consumed = 0 order by s.n`,
@@ -86,6 +87,9 @@ export function openInbox(db: DatabaseSync) {
     consume(run: number, ids: readonly string[]): void {
       for (const id of ids) consume.run(run, id);
     },
+
+    /** Whether the run was asked to end; it will answer no more messages. */
+    isCancelled: (run: number): boolean => cancel.get(run) !== undefined,
 
     drop(run: number): void {
       drop.run(run);

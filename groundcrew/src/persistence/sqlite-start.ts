@@ -94,7 +94,7 @@ export function openStart(db: DatabaseSync, inbox: Inbox, journal: Journal) {
     if (turn.busy === "interrupt") {
       inbox.put(tx, open.n, { id: `interrupt:${run.id}`, run: open.id, kind: "cancel", name: "cancel", value: INTERRUPTED, from });
     }
-    if (turn.busy !== "steer") return null;
+    if (turn.busy !== "steer" || inbox.isCancelled(open.n)) return null;
     inbox.mustHaveRoom(open.n, open.id);
     inbox.put(tx, open.n, { id: run.id, run: open.id, kind: "message", name: "message", value: turn.message, from });
     if (run.start) remember.run(run.principal.tenant, run.agent, run.start.key, run.start.hash, open.n);

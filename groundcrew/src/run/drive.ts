@@ -9,6 +9,7 @@ import type { Claim, TerminalStatus } from "../persistence/store.ts";
 import { Execution, type ExecutionDeps, type Halt } from "./execution.ts";
 import { runFlow } from "./flow.ts";
 import { runAgent } from "./loop.ts";
+import { SessionState } from "./session-state.ts";
 
 /** @throws GroundcrewError `EVENT_UNREADABLE`; what the store throws */
 export async function takeUp(deps: ExecutionDeps, claim: Claim): Promise<Execution> {
@@ -36,10 +37,13 @@ function recover({ journal, state }: Execution): void {
 }
 
 /** A turn sees the state its session was left in. Nobody else can change it while the turn is open. */
-async function loadSessionState({ run, deps, state }: Execution): Promise<void> {
-  if (run.session === null || state.sessionState !== undefined) return;
-  const session = await deps.store.session(run.principal.tenant, run.session);
-  if (session?.state) state.sessionState = session.state;
+async function loadSessionState(execution: Execution): Promise<void> {
+  const { run, deps, state } = execution;
+  if (run.session !== null && state.sessionState === undefined) {
+    const session = await deps.store.session(run.principal.tenant, run.session);
+    if (session?.state) state.sessionState = session.state;
+  }
+  execution.sessionState = await SessionState.load(deps.store, deps.codec, state.sessionState);
 }
 
 type Outcome = { output: unknown } | { error: unknown } | { halt: Halt };
@@ -77,6 +81,7 @@ async function finish(execution: Execution, outcome: Outcome): Promise<"written"
   if ("halt" in outcome) return stop(execution, outcome.halt);
   const sessionState = state.sessionState === undefined ? {} : { sessionState: state.sessionState };
   const fact = endFact(execution, outcome);
+  if (fact.type === "run.failed") await stopChildren(execution, "the parent run has failed");
   return journal.end({ to: fact.type === "run.succeeded" ? "succeeded" : "failed", ...sessionState }, fact);
 }
 

@@ -13,6 +13,7 @@ import type { Event, ParkReason } from "../persistence/event.ts";
 import type { RunState } from "../persistence/fold.ts";
 import type { Claim, RunRow, Signal, Store } from "../persistence/store.ts";
 import { Journal, type Ticker } from "./journal.ts";
+import type { SessionState } from "./session-state.ts";
 
 export interface ExecutionDeps {
   store: Store;
@@ -54,6 +55,8 @@ export class Execution {
   readonly run: RunRow;
   readonly deps: ExecutionDeps;
   readonly journal: Journal;
+  /** Loaded before any step begins. */
+  sessionState!: SessionState;
   /** Resolves once, when the work has to stop before its end. */
   readonly halted: Promise<Halt>;
   readonly #abort = new AbortController();

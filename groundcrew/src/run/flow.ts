@@ -130,7 +130,9 @@ class Replay {
 
   constructor(execution: Execution) {
     this.#execution = execution;
-    this.#unmet = new Set(execution.state.steps.keys());
+    const [first, last] = execution.state.created?.forked?.behind ?? [0, 0];
+    const mustMeet = [...execution.state.steps.values()].filter(({ seq }) => seq < first || seq > last);
+    this.#unmet = new Set(mustMeet.map(({ step }) => step));
   }
 
   /** The key of the next step of this name: the name itself, then `name#2`, `name#3`, …; never one that another step has. */

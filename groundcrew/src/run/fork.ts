@@ -30,21 +30,19 @@ const STAY: ReadonlySet<Event["type"]> = new Set([
   "run.expired",
 ]);
 
-/**
- * Starts a run with everything the old one had recorded before `from` first started.
- * @param from a step's key; undefined copies all that came to an end.
- * @throws GroundcrewError `STEP_NOT_FOUND`, `EVENT_UNREADABLE`
- */
-export async function forkRun(deps: ForkDeps, old: RunRow, from: string | undefined, by: string | undefined): Promise<RunRow> {
+/** Starts a run with the old one's past. @throws GroundcrewError `EVENT_UNREADABLE` */
+export async function forkRun(deps: ForkDeps, old: RunRow, past: Past, by: string | undefined): Promise<RunRow> {
   const { store, clock } = deps;
-  const events = await store.journal(old.id);
   const now = clock.now();
   const id = newRunId(now, old.session ?? undefined);
   const deadline = now + (old.deadline - old.createdAt);
-  const kept = cut(old.id, events, from);
-  const input = await inputOf(deps, old, kept[0]);
-  const forked = { run: old.id, step: from ?? "the end", ...(by !== undefined && { by }) };
-  const journal = kept.map((event, index): Event => {
+  const { step, behind } = past;
+  const input = await inputOf(deps, old, past.events[0]);
+  const state = await stateBefore(store, old);
+  const more = state === undefined ? 0 : 1;
+  const forked = { run: old.id, step, ...(by !== undefined && { by }), ...(behind && { behind: [behind[0] + more, behind[1] + more] as const }) };
+  const events = state === undefined ? past.events : past.events.toSpliced(1, 0, { type: "session.updated", state, seq: 2, at: now });
+  const journal = events.map((event, index): Event => {
     const seq = index + 1;
     if (event.type !== "run.created") return { ...event, seq };
     const { session: _session, turn: _turn, parent: _parent, ...created } = event;
@@ -56,15 +54,39 @@ export async function forkRun(deps: ForkDeps, old: RunRow, from: string | undefi
   return run;
 }
 
-/** Where a run that ended badly broke: the last step that failed for good or never came to an outcome. */
-export function retryPoint(events: readonly Event[]): string | undefined {
-  const steps = [...fold(events).steps.values()];
-  return steps.findLast((step) => step.status === "failed" && step.kind !== "tool")?.step;
+/** What of a run's record another run begins with. */
+export interface Past {
+  /** Where it goes on, for people. */
+  step: string;
+  events: Event[];
+  /** Numbers, in the new journal, of the events behind the failure that is tried again. */
+  behind?: readonly [first: number, last: number];
 }
 
-function cut(run: string, events: readonly Event[], from: string | undefined): Event[] {
-  const work = events.filter((event) => !STAY.has(event.type));
-  if (from === undefined) return work;
+/**
+ * What a run keeps when it is tried again: everything but the steps that broke it. Those are the last one that failed for
+ * good and what failed beside it; what ended well is never done again, whether it began before them, beside them or after.
+ * @throws GroundcrewError `EVENT_UNREADABLE`
+ */
+export function pastForRetry(events: readonly Event[]): Past {
+  const work = workOf(events);
+  const kinds = new Map([...fold(events).steps].map(([step, { kind }]) => [step, kind]));
+  const failures = work.filter((event) => event.type === "step.failed" && event.final && kinds.get(event.step) !== "tool");
+  const last = failures.at(-1);
+  if (!last || events.at(-1)?.type !== "run.failed") return { step: "the end", events: work };
+  const lastStart = work.findLast((event) => event.type === "step.started" && event.seq < last.seq)?.seq ?? 0;
+  const broken = new Set(failures.flatMap((event) => (event.type === "step.failed" && event.seq > lastStart ? event.step : [])));
+  const kept = work.filter((event) => !("step" in event && event.step !== undefined && broken.has(event.step)));
+  const before = kept.filter(({ seq }) => seq < last.seq).length;
+  return { step: [...broken].join(", "), events: kept, ...(kept.length > before && { behind: [before + 1, kept.length] as const }) };
+}
+
+/**
+ * What a fork keeps: everything before `from` first started, and how the steps that were in flight then have ended.
+ * @throws GroundcrewError `STEP_NOT_FOUND`
+ */
+export function pastBefore(run: string, events: readonly Event[], from: string): Past {
+  const work = workOf(events);
   const at = work.findIndex((event) => event.type === "step.started" && event.step === from);
   if (at === -1) {
     const steps = work.flatMap((event) => (event.type === "step.started" ? event.step : []));
@@ -74,7 +96,14 @@ function cut(run: string, events: readonly Event[], from: string | undefined): E
       fix: `Its steps: ${[...new Set(steps)].slice(0, 20).join(", ") || "none"}.`,
     });
   }
-  return work.slice(0, at);
+  const begun = new Set(work.slice(0, at).flatMap((event) => (event.type === "step.started" ? event.step : [])));
+  return { step: from, events: work.filter((event, index) => index < at || ("step" in event && begun.has(event.step ?? ""))) };
+}
+
+/** The events about the run's work. A child run without an outcome belongs to the old run: the new one starts its own. */
+function workOf(events: readonly Event[]): Event[] {
+  const open = new Set([...fold(events).steps.values()].filter(({ kind, status }) => kind === "child" && status === "running").map(({ step }) => step));
+  return events.filter((event) => !STAY.has(event.type) && !("step" in event && open.has(event.step ?? "")));
 }
 
 /** A fork of a session's turn stands outside the session, so it takes along what had been said before. */
@@ -84,6 +113,17 @@ async function inputOf({ store, codec }: ForkDeps, old: RunRow, first: Event | u
   const history = await historyOf(store, old, DEFAULT_HISTORY_TURNS, decode);
   const { messages } = (await decode(first.input)) as AgentInput;
   return codec.encode({ messages: [...history, ...messages] }, "input");
+}
+
+/** And the state in which the turn had found its session. */
+async function stateBefore(store: Store, old: RunRow): Promise<JsonValue | undefined> {
+  if (old.session === null) return undefined;
+  const earlier = await store.runs({ tenant: old.principal.tenant, session: old.session, before: old.id, limit: DEFAULT_HISTORY_TURNS });
+  for (const turn of earlier) {
+    const { sessionState } = fold(await store.journal(turn.id));
+    if (sessionState !== undefined) return sessionState;
+  }
+  return undefined;
 }
 
 async function blobsOf(events: readonly Event[], known: readonly Blob[], load: (hash: string) => Promise<string | null>): Promise<Blob[]> {

@@ -1,6 +1,6 @@
 /** A run as any process sees it: everything here goes through the store, nothing needs the worker that has the run. */
 import type { Clock } from "../clock.ts";
-import { fromErrorRecord, GroundcrewError } from "../errors.ts";
+import { describe, fromErrorRecord, GroundcrewError } from "../errors.ts";
 import { KEEP_ALIVE_MS } from "../limits.ts";
 import type { Codec, JsonValue } from "../persistence/codec.ts";
 import type { Event, Resolution } from "../persistence/event.ts";
@@ -9,7 +9,7 @@ import { isTerminal, type RunRow, type Signal, type Store } from "../persistence
 import { loadValue } from "../persistence/value.ts";
 import { type FeedItem, follow, isEnd, Latch, parseCursor } from "../stream/feed.ts";
 import { checkSignalName } from "./execution.ts";
-import { forkRun, retryPoint } from "./fork.ts";
+import { forkRun, type Past, pastBefore, pastForRetry } from "./fork.ts";
 import { type RunView, viewOf } from "./view.ts";
 
 export interface HandleDeps {
@@ -114,6 +114,7 @@ export class Run<OUTPUT = unknown> {
     if (found.status !== "unknown") {
       throw new GroundcrewError("STEP_NOT_UNKNOWN", `Step "${step}" of run ${this.id} is ${found.status}, not in doubt.`, { run: this.id, value: step });
     }
+    checkAnswer(answer);
     const { json, blob } = this.#deps.codec.encode(answer.result, `result of "${step}"`);
     if (blob) throw new GroundcrewError("LIMIT_EXCEEDED", `The result of step "${step}" is too large to be sent.`, { run: this.id, fix: "Give its address instead of the data." });
     const value: JsonValue = { resolution: answer.resolution, ...(json !== undefined && { result: json }) };
@@ -129,18 +130,18 @@ export class Run<OUTPUT = unknown> {
     const row = await this.row();
     if (row.status === "succeeded") throw new GroundcrewError("RUN_FINISHED", `Run ${this.id} has succeeded; there is nothing to retry.`, { run: this.id });
     if (row.status === "running") throw new GroundcrewError("RUN_ACTIVE", `Run ${this.id} is running.`, { run: this.id });
-    if (isTerminal(row.status)) return this.#fork(retryPoint(await this.#deps.store.journal(this.id)), by);
+    if (isTerminal(row.status)) return this.#fork(pastForRetry(await this.#deps.store.journal(this.id)), by);
     await this.#send({ id: unique("retry"), kind: "retry", name: "retry", from: by });
     return this;
   }
 
   /** A new run that shares everything before `from` (a step's key) and goes on by itself. @throws GroundcrewError `STEP_NOT_FOUND` */
   async fork({ from, by }: { from: string; by?: string | undefined }): Promise<Run<OUTPUT>> {
-    return this.#fork(from, by);
+    return this.#fork(pastBefore(this.id, await this.#deps.store.journal(this.id), from), by);
   }
 
-  async #fork(from: string | undefined, by: string | undefined): Promise<Run<OUTPUT>> {
-    const run = await forkRun(this.#deps, await this.row(), from, by);
+  async #fork(past: Past, by: string | undefined): Promise<Run<OUTPUT>> {
+    const run = await forkRun(this.#deps, await this.row(), past, by);
     this.#deps.poke();
     return new Run(this.#deps, run.id);
   }
@@ -154,6 +155,15 @@ export class Run<OUTPUT = unknown> {
 
   async #decode(json: JsonValue | undefined): Promise<unknown> {
     return loadValue(this.#deps.store, this.#deps.codec, json);
+  }
+}
+
+function checkAnswer({ resolution, result }: { resolution: unknown; result?: unknown }): void {
+  if (resolution !== "happened" && resolution !== "did_not_happen") {
+    throw new GroundcrewError("INPUT_INVALID", `Expected \`resolution\` to be "happened" or "did_not_happen", got ${describe(resolution)}.`, { value: resolution });
+  }
+  if (resolution === "did_not_happen" && result !== undefined) {
+    throw new GroundcrewError("INPUT_INVALID", "Expected no `result` of a step that did not happen.", { value: result });
   }
 }
 

@@ -38,7 +38,7 @@ export function newRunOf(definition: Definition, request: StartRequest, codec: C
   const { json, blob } = codec.encode(input, "input");
   const now = clock.now();
   const deadline = now + (request.deadline === undefined ? definition.deadlineMs : duration(request.deadline, "deadline"));
-  const principal: Principal = { ...localPrincipal, ...request.principal };
+  const principal = principalOf(request.principal);
   const id = newRunId(now, request.session);
   const created: RunCreated = {
     type: "run.created",
@@ -54,11 +54,25 @@ export function newRunOf(definition: Definition, request: StartRequest, codec: C
     principal,
     deadline,
     dueAt: now + (request.after === undefined ? 0 : duration(request.after, "after")),
-    ...(request.key !== undefined && { start: { key: request.key, hash: hashValue({ input: json ?? null, session: request.session ?? null }) } }),
+    ...(request.key !== undefined && { start: { key: request.key, hash: hashValue({ input: json ?? null, session: request.session ?? null, user: principal.user }) } }),
     ...(request.session !== undefined && { session: { id: request.session, busy: request.whenBusy ?? "queue", message: lastMessage(request, codec) } }),
     events: [{ ...created, seq: 1, at: now }],
     blobs: blob ? [blob] : [],
   };
+}
+
+/** Roles are given, never assumed: only who names no principal at all is the local operator. */
+function principalOf(given: Partial<Principal> | undefined): Principal {
+  if (given === undefined) return localPrincipal;
+  const { tenant = localPrincipal.tenant, user = localPrincipal.user, roles = [] } = Object(given) as Partial<Principal>;
+  checkId("principal.tenant", tenant);
+  checkId("principal.user", user);
+  if (!Array.isArray(roles) || roles.some((role) => typeof role !== "string")) throw invalid("principal.roles", "a list of texts", roles);
+  return { tenant, user, roles: [...roles] };
+}
+
+function checkId(field: string, id: unknown): void {
+  if (typeof id !== "string" || id === "" || id.length > MAX_NAME_CHARS) throw invalid(field, `a text of 1 to ${MAX_NAME_CHARS} characters`, id);
 }
 
 function checkOptions(definition: Definition, request: StartRequest): void {
@@ -67,8 +81,9 @@ function checkOptions(definition: Definition, request: StartRequest): void {
     checkName("INPUT_INVALID", "session", request.session);
     if (definition.kind === "flow") throw invalid("session", "left out: a flow has no conversation", request.session);
   }
-  if (request.key !== undefined && (typeof request.key !== "string" || request.key === "" || request.key.length > MAX_NAME_CHARS)) {
-    throw invalid("key", `a text of 1 to ${MAX_NAME_CHARS} characters`, request.key);
+  if (request.key !== undefined) checkId("key", request.key);
+  for (const field of ["prompt", "messages"] as const) {
+    if (definition.kind === "flow" && request[field] !== undefined) throw invalid(field, "left out: a flow takes `input`", request[field]);
   }
   if (request.whenBusy !== undefined && !BUSY.includes(request.whenBusy)) throw invalid("whenBusy", `one of ${BUSY.join(", ")}`, request.whenBusy);
 }

@@ -3,7 +3,7 @@
  * repeat), what came of it is there before anybody acts on it. Everything G2 and G3 promise is decided here.
  */
 import type { Effect, Reconciled } from "../agent.ts";
-import { type Call, withCall } from "../call.ts";
+import { type Call, type StateChange, withCall } from "../call.ts";
 import { coerceError, type ErrorCode, fromErrorRecord, GroundcrewError, isError, toErrorRecord } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { backoff, isRetryable } from "../fault/retry.ts";
@@ -68,7 +68,7 @@ async function attempt<T>(execution: Execution, spec: StepSpec<T>, before: StepS
     const began = started(spec, number);
     if (spec.effect === "once" || spec.effect === "keyed") await journal.commit(began);
     else journal.note(began);
-    const changes: StateChange = {};
+    const changes: StateChange[] = [];
     let value: T;
     try {
       value = await run(execution, spec, number, key, changes);
@@ -83,12 +83,8 @@ async function attempt<T>(execution: Execution, spec: StepSpec<T>, before: StepS
   }
 }
 
-interface StateChange {
-  state?: Record<string, unknown>;
-}
-
 /** Runs the effect within its bounds. When the run has to stop, an effect that may have happened gets a moment to say so. */
-async function run<T>(execution: Execution, spec: StepSpec<T>, attempt: number, key: string, changes: StateChange): Promise<T> {
+async function run<T>(execution: Execution, spec: StepSpec<T>, attempt: number, key: string, changes: StateChange[]): Promise<T> {
   const bounds = boundsOf(execution, spec.name, spec.timeoutMs, spec.effect === "read" ? 0 : CANCEL_GRACE_MS);
   return withDeadline(bounds, (signal) => {
     const call = callOf(execution, spec, attempt, key, signal, changes);
@@ -105,8 +101,8 @@ function boundsOf({ deps, signal }: Execution, name: string, timeoutMs: number, 
   return { name, timeoutMs, clock: deps.clock, signal, graceMs };
 }
 
-function callOf<T>(execution: Execution, spec: StepSpec<T>, attempt: number, key: string, signal: AbortSignal, changes: StateChange): Call {
-  const { run, state, journal } = execution;
+function callOf<T>(execution: Execution, spec: StepSpec<T>, attempt: number, key: string, signal: AbortSignal, changes: StateChange[]): Call {
+  const { run, sessionState, journal } = execution;
   return {
     run: run.id,
     agent: run.agent,
@@ -118,9 +114,12 @@ function callOf<T>(execution: Execution, spec: StepSpec<T>, attempt: number, key
     signal,
     progress: (fraction, what) => journal.progress(fraction, what, { step: spec.step, attempt }),
     state: {
-      get: () => changes.state ?? (state.sessionState as Record<string, unknown> | undefined) ?? {},
-      set: (next) => {
-        changes.state = next;
+      get: (name) => {
+        const now = sessionState.with(changes);
+        return Object.hasOwn(now, name) ? now[name] : undefined;
+      },
+      update: (name, change) => {
+        changes.push({ name, change });
       },
     },
   };
@@ -139,7 +138,7 @@ function started<T>(spec: StepSpec<T>, attempt: number): Fact {
   return fact;
 }
 
-async function settleSuccess<T>(execution: Execution, spec: StepSpec<T>, attempt: number, value: T, changes: StateChange): Promise<void> {
+async function settleSuccess<T>(execution: Execution, spec: StepSpec<T>, attempt: number, value: T, changes: StateChange[]): Promise<void> {
   const { journal } = execution;
   const facts: Fact[] = [];
   try {
@@ -149,7 +148,7 @@ async function settleSuccess<T>(execution: Execution, spec: StepSpec<T>, attempt
     if (json !== undefined) fact.value = json;
     if (extra?.shown !== undefined) fact.shown = extra.shown;
     if (extra?.usage !== undefined) fact.usage = extra.usage;
-    if (changes.state) facts.push({ type: "session.updated", state: journal.encode(changes.state, "session state") ?? {} });
+    if (changes.length > 0) facts.push(changed(execution, changes));
     facts.push(fact);
   } catch (error) {
     // The effect took place, its value cannot be kept: that is the step's outcome, and it is said.
@@ -159,6 +158,14 @@ async function settleSuccess<T>(execution: Execution, spec: StepSpec<T>, attempt
     throw fromErrorRecord(record, execution.run.id);
   }
   await journal.commit(...facts);
+}
+
+/** No other step comes in between: what this one was given and what it leaves are one. */
+function changed({ journal, sessionState }: Execution, changes: readonly StateChange[]): Fact {
+  const next = sessionState.with(changes);
+  const state = journal.encodeApart(next, "session state") ?? {};
+  sessionState.replace(next);
+  return { type: "session.updated", state };
 }
 
 async function settleFailure<T>(execution: Execution, spec: StepSpec<T>, attempt: number, thrown: unknown): Promise<void> {
@@ -197,36 +204,33 @@ async function waitForRetry(execution: Execution, step: StepState): Promise<void
 /** Nobody saw the outcome of a `once` step: its `reconcile` hook answers, or the run waits for a person. */
 async function settleUnknown<T>(execution: Execution, spec: StepSpec<T>, step: StepState): Promise<void> {
   const { journal, state } = execution;
-  const answer = spec.reconcile ? await reconcile(execution, spec, step) : "unknown";
-  if (answer !== "unknown" && state.steps.get(spec.step)?.status === "unknown") {
-    const value = answer.happened ? journal.encode(answer.result, `reconcile of "${spec.name}"`) : undefined;
-    await journal.commit({
-      type: "step.resolved",
-      step: spec.step,
-      resolution: answer.happened ? "happened" : "did_not_happen",
-      by: "reconcile",
-      ...(value !== undefined && { value }),
-    });
-    return;
-  }
+  const answer = spec.reconcile ? await reconcile(execution, spec, step) : undefined;
+  if (state.steps.get(spec.step)?.status !== "unknown") return; // a person was faster
+  if (answer) return journal.commit(answer);
   const isKnown = () => state.steps.get(spec.step)?.status !== "unknown" || undefined;
   const detail = `nobody saw the outcome of "${spec.name}" (${spec.step}); say whether it happened`;
   await execution.block({ reason: "unknown_outcome", dueAt: null, detail, take: isKnown });
 }
 
-async function reconcile<T>(execution: Execution, spec: StepSpec<T>, step: StepState): Promise<Reconciled<unknown>> {
+/** @returns nothing when the hook does not know; and only what is clearly an answer is one. */
+async function reconcile<T>(execution: Execution, spec: StepSpec<T>, step: StepState): Promise<Fact | undefined> {
   await execution.enter();
   try {
     const bounds = boundsOf(execution, `reconcile ${spec.name}`, RECONCILE_TIMEOUT_MS, 0);
     const key = step.key ?? defaultKey(execution, spec.step);
-    return await withDeadline(bounds, async (signal) => {
+    const answer: unknown = await withDeadline(bounds, async (signal) => {
       failpoint("reconcile.before");
-      const answer = (await spec.reconcile?.({ key, signal })) ?? "unknown";
+      const found = await spec.reconcile?.({ key, signal });
       failpoint("reconcile.after");
-      return answer;
+      return found;
     });
+    const { happened, result } = Object(answer) as { happened?: unknown; result?: unknown };
+    if (typeof happened !== "boolean") return undefined;
+    const value = happened ? execution.journal.encodeApart(result, `reconcile of "${spec.name}"`) : undefined;
+    const resolution = happened ? "happened" : "did_not_happen";
+    return { type: "step.resolved", step: spec.step, resolution, by: "reconcile", ...(value !== undefined && { value }) };
   } catch {
-    return "unknown"; // a hook that cannot tell leaves the question to a person
+    return undefined; // a hook that cannot tell leaves the question to a person
   } finally {
     execution.leave();
   }

@@ -120,7 +120,11 @@ export class Worker {
   }
 
   #deliver(signals: Claim["signals"]): void {
-    for (const [run, signalsOfRun] of Map.groupBy(signals, (signal) => signal.run)) this.#held.get(run)?.receive(signalsOfRun);
+    for (const [run, signalsOfRun] of Map.groupBy(signals, (signal) => signal.run)) {
+      const execution = this.#held.get(run);
+      if (execution) execution.receive(signalsOfRun);
+      else this.#isSignalled = true; // it is being loaded: looked at again when it is there
+    }
   }
 
   #take(claim: Claim): void {
@@ -146,6 +150,7 @@ export class Worker {
       return setAside(deps, claim, error);
     }
     this.#held.set(claim.run.id, execution);
+    if (this.#isSignalled) this.#lookSoon();
     if (this.isDraining) execution.drain();
     await drive(execution);
   }

@@ -91,6 +91,15 @@ export function shownBy(items: readonly FeedItem[]): string {
   return [...shown.values()].join("|");
 }
 
+/** Whether something was shown and then taken back. */
+export function hasRetraction(items: readonly FeedItem[]): boolean {
+  return items.some(
+    (item, index) =>
+      item.type === "step.abandoned" &&
+      items.slice(0, index).some((shown) => shown.type === "chunk" && shown.step === item.step && shown.attempt === item.attempt),
+  );
+}
+
 /** Why the items are not one whole story: a gap, a repetition, no end or two. Undefined when they are. */
 export function flawOf(items: readonly FeedItem[]): string | undefined {
   let seq = 0;

@@ -12,6 +12,14 @@ export interface Arrival {
   at: number;
 }
 
+export type Pace = "at once" | "word by word" | "slow";
+
+const PACES: Record<Pace, { chunkSize: number; streamingProfile?: { ttft: number; tps: number } }> = {
+  "at once": { chunkSize: 40 },
+  "word by word": { chunkSize: 24, streamingProfile: { ttft: 0, tps: 40 } },
+  slow: { chunkSize: 5, streamingProfile: { ttft: 0, tps: 20 } },
+};
+
 export interface World {
   url: string;
   modelUrl: string;
@@ -25,8 +33,8 @@ export interface World {
   silent: Set<string>;
   /** Answers every call that waits, and from now on all others. */
   release(): void;
-  /** Model answers come a few characters at a time, for minutes. */
-  slowModel: boolean;
+  /** How fast the model talks: at once, so slowly that readers see it word by word, or for many seconds. */
+  pace: Pace;
   /** Resolves when no caller is connected: whatever a dead process had sent has arrived. */
   quiet(): Promise<unknown>;
   stop(): Promise<void>;
@@ -65,8 +73,9 @@ export async function startWorld(): Promise<World> {
     arrive(name, null);
     return said;
   };
-  model.addFixture({ match: { predicate: () => world.slowModel }, response: reply, chunkSize: 5, streamingProfile: { ttft: 0, tps: 20 } });
-  model.addFixture({ match: { predicate: () => true }, response: reply, chunkSize: 40 });
+  for (const [pace, timing] of Object.entries(PACES)) {
+    model.addFixture({ match: { predicate: () => world.pace === pace }, response: reply, ...timing });
+  }
   await model.start();
 
   const world: World = {
@@ -81,7 +90,7 @@ export async function startWorld(): Promise<World> {
       world.silent.clear();
       for (const answerNow of waiting.splice(0)) answerNow();
     },
-    slowModel: false,
+    pace: "at once",
     quiet: () => until("all connections to the world are closed", () => sockets.size === 0),
     async stop() {
       server.closeAllConnections();

@@ -274,7 +274,7 @@ describe("signals", () => {
       const first = await ctx.waitFor("go", { within: 20 });
       return [first, await ctx.waitFor("go")];
     }).start("f", { input: null });
-    await until("the first wait is over", async () => (await run.view()).summary.includes("signal") && (await run.view()).dueAt === (await run.view()).deadline);
+    await until("the second wait has begun", async () => (await run.journal()).some((event) => event.type === "step.started" && event.step === "signal:go#2"));
     await run.signal("go", "late");
     expect(await run.result()).toEqual([undefined, "late"]);
   });
