@@ -73,7 +73,9 @@ export class Crew {
   #cleaner: Cleaner | undefined;
   #keepAlive: NodeJS.Timeout | undefined;
   #mayWork: boolean;
-  #isClosed = false;
+  #closing: Promise<void> | undefined;
+  /** Fires when nothing more can be read: whoever waits is told. */
+  readonly #closed = new AbortController();
 
   constructor(options: CrewOptions) {
     checkOptions(options);
@@ -140,6 +142,7 @@ export class Crew {
 
   /** Takes up runs in this process until `close()`, and keeps the process alive for it. */
   async work(): Promise<void> {
+    if (this.#closing) throw closed();
     this.#keepAlive ??= setInterval(() => {}, KEEP_ALIVE_MS);
     await this.#work();
   }
@@ -165,13 +168,18 @@ export class Crew {
   }
 
   /** Stops taking up runs, lets steps in flight end or hands their runs back, closes the store. */
-  async close(): Promise<void> {
-    if (this.#isClosed) return;
-    this.#isClosed = true;
+  close(): Promise<void> {
+    this.#closing ??= this.#shutDown();
+    return this.#closing;
+  }
+
+  async #shutDown(): Promise<void> {
     clearInterval(this.#keepAlive);
+    await this.#working?.catch(() => {}); // one that is only just starting has to be stopped as well
     this.#cleaner?.stop();
     const store = await this.#store?.catch(() => undefined);
     await this.#worker?.drain();
+    this.#closed.abort(closed());
     if (store && typeof this.#options.store !== "object") await store.close();
   }
 
@@ -185,7 +193,7 @@ export class Crew {
   }
 
   #open(): Promise<Store> {
-    if (this.#isClosed) return Promise.reject(new GroundcrewError("CLOSED", "The crew was closed."));
+    if (this.#closing) return Promise.reject(closed());
     this.#store ??= openStore(this.#options.store, this.#clock).catch((error) => {
       this.#store = undefined; // the next call may have more luck
       throw error;
@@ -213,7 +221,7 @@ export class Crew {
   }
 
   #handle(store: Store, id: string): Run<never> {
-    return new Run({ store, codec: this.#codec, clock: this.#clock, poke: () => this.#worker?.poke() }, id);
+    return new Run({ store, codec: this.#codec, clock: this.#clock, poke: () => this.#worker?.poke(), closed: this.#closed.signal }, id);
   }
 }
 
@@ -265,6 +273,10 @@ function checkLease(value: number): number {
 function checkConcurrency(value: number): number {
   if (Number.isInteger(value) && value >= 1) return value;
   throw new GroundcrewError("CONFIG_INVALID", `Expected \`worker.concurrency\` to be a whole number from 1, got ${value}.`, { value });
+}
+
+function closed(): GroundcrewError {
+  return new GroundcrewError("CLOSED", "The crew was closed.");
 }
 
 async function openStore(store: CrewOptions["store"], clock: Clock): Promise<Store> {

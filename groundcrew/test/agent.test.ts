@@ -7,7 +7,10 @@ import { groundcrew, type Run } from "../src/runtime.ts";
 import { scripted } from "./support/model.ts";
 
 const model = scripted(["hello"]);
-const refund = tool({ inputSchema: z.object({ orderId: z.string(), amount: z.number() }), execute: async ({ orderId }) => ({ receipt: orderId }) });
+const refund = tool({
+  inputSchema: z.object({ orderId: z.string(), amount: z.number() }),
+  execute: async ({ orderId }) => ({ receipt: orderId }),
+});
 
 function refusalOf(define: () => unknown): GroundcrewError {
   try {
@@ -24,27 +27,102 @@ const untyped = (define: (...args: never[]) => unknown, ...args: unknown[]) => r
 
 describe("a definition that cannot work is refused before anything runs, naming field, value and fix", () => {
   test.each<[string, () => GroundcrewError, string, RegExp]>([
-    ["a policy for a tool that is not there", () => untyped(agent, "a", { model, tools: { refund }, policy: { refnud: {} } }), "POLICY_INVALID", /"refnud".*Its tools are: refund/],
-    ["a policy for a name every object inherits", () => untyped(agent, "a", { model, tools: { refund }, policy: { toString: {} } }), "POLICY_INVALID", /"toString"/],
-    ["a timeout that is no duration", () => untyped(agent, "a", { model, tools: { refund }, policy: { refund: { timeout: "10 parsecs" } } }), "DURATION_INVALID", /policy\.refund\.timeout.*"10 parsecs".*"30s"/],
-    ["a negative timeout", () => untyped(agent, "a", { model, tools: { refund }, policy: { refund: { timeout: -1 } } }), "DURATION_INVALID", /-1/],
+    [
+      "a policy for a tool that is not there",
+      () => untyped(agent, "a", { model, tools: { refund }, policy: { refnud: {} } }),
+      "POLICY_INVALID",
+      /"refnud".*Its tools are: refund/,
+    ],
+    [
+      "a policy for a name every object inherits",
+      () => untyped(agent, "a", { model, tools: { refund }, policy: { toString: {} } }),
+      "POLICY_INVALID",
+      /"toString"/,
+    ],
+    [
+      "a timeout that is no duration",
+      () => untyped(agent, "a", { model, tools: { refund }, policy: { refund: { timeout: "10 parsecs" } } }),
+      "DURATION_INVALID",
+      /policy\.refund\.timeout.*"10 parsecs".*"30s"/,
+    ],
+    [
+      "a negative timeout",
+      () => untyped(agent, "a", { model, tools: { refund }, policy: { refund: { timeout: -1 } } }),
+      "DURATION_INVALID",
+      /-1/,
+    ],
     ["a deadline that is no number", () => untyped(agent, "a", { model, deadline: Number.NaN }), "DURATION_INVALID", /deadline/],
-    ["an unknown effect", () => untyped(agent, "a", { model, tools: { refund }, policy: { refund: { effect: "twice" } } }), "POLICY_INVALID", /effect.*read, idempotent, keyed, once.*"twice"/],
-    ["an unknown policy field", () => untyped(agent, "a", { model, tools: { refund }, policy: { refund: { retries: 3 } } }), "POLICY_INVALID", /retries.*Known fields: effect/],
-    ["a policy that is no object", () => untyped(agent, "a", { model, tools: { refund }, policy: { refund: "once" } }), "POLICY_INVALID", /policy\.refund.*"once"/],
+    [
+      "an unknown effect",
+      () => untyped(agent, "a", { model, tools: { refund }, policy: { refund: { effect: "twice" } } }),
+      "POLICY_INVALID",
+      /effect.*read, idempotent, keyed, once.*"twice"/,
+    ],
+    [
+      "an unknown policy field",
+      () => untyped(agent, "a", { model, tools: { refund }, policy: { refund: { retries: 3 } } }),
+      "POLICY_INVALID",
+      /retries.*Known fields: effect/,
+    ],
+    [
+      "a policy that is no object",
+      () => untyped(agent, "a", { model, tools: { refund }, policy: { refund: "once" } }),
+      "POLICY_INVALID",
+      /policy\.refund.*"once"/,
+    ],
     ["a policy map that is no object", () => untyped(agent, "a", { model, tools: { refund }, policy: "once" }), "POLICY_INVALID", /policy/],
-    ["a key without keyed", () => untyped(agent, "a", { model, tools: { refund }, policy: { refund: { key: () => "k" } } }), "POLICY_INVALID", /key.*"once".*effect: "keyed"/],
-    ["a key that is no function", () => untyped(agent, "a", { model, tools: { refund }, policy: { refund: { effect: "keyed", key: "orderId" } } }), "POLICY_INVALID", /key.*function.*"orderId"/],
-    ["a reconcile that is no function", () => untyped(agent, "a", { model, tools: { refund }, policy: { refund: { reconcile: true } } }), "POLICY_INVALID", /reconcile.*function/],
-    ["a reconcile for a tool that is simply repeated", () => untyped(agent, "a", { model, tools: { refund }, policy: { refund: { effect: "read", reconcile: () => "unknown" } } }), "POLICY_INVALID", /reconcile.*"read".*effect: "once"/],
+    [
+      "a key without keyed",
+      () => untyped(agent, "a", { model, tools: { refund }, policy: { refund: { key: () => "k" } } }),
+      "POLICY_INVALID",
+      /key.*"once".*effect: "keyed"/,
+    ],
+    [
+      "a key that is no function",
+      () => untyped(agent, "a", { model, tools: { refund }, policy: { refund: { effect: "keyed", key: "orderId" } } }),
+      "POLICY_INVALID",
+      /key.*function.*"orderId"/,
+    ],
+    [
+      "a reconcile that is no function",
+      () => untyped(agent, "a", { model, tools: { refund }, policy: { refund: { reconcile: true } } }),
+      "POLICY_INVALID",
+      /reconcile.*function/,
+    ],
+    [
+      "a reconcile for a tool that is simply repeated",
+      () => untyped(agent, "a", { model, tools: { refund }, policy: { refund: { effect: "read", reconcile: () => "unknown" } } }),
+      "POLICY_INVALID",
+      /reconcile.*"read".*effect: "once"/,
+    ],
     ["no model", () => untyped(agent, "a", {}), "AGENT_INVALID", /model/],
     ["no settings", () => untyped(agent, "a"), "AGENT_INVALID", /settings/],
-    ["an agent object in place of its settings", () => untyped(agent, "a", new ToolLoopAgent({ model })), "AGENT_INVALID", /settings object.*new ToolLoopAgent/],
-    ["a tool without execute", () => untyped(agent, "a", { model, tools: { ask: { inputSchema: z.object({}) } } }), "AGENT_INVALID", /"ask".*execute/],
+    [
+      "an agent object in place of its settings",
+      () => untyped(agent, "a", new ToolLoopAgent({ model })),
+      "AGENT_INVALID",
+      /settings object.*new ToolLoopAgent/,
+    ],
+    [
+      "a tool without execute",
+      () => untyped(agent, "a", { model, tools: { ask: { inputSchema: z.object({}) } } }),
+      "AGENT_INVALID",
+      /"ask".*execute/,
+    ],
     ["a tool that is null", () => untyped(agent, "a", { model, tools: { ask: null } }), "AGENT_INVALID", /tools\.ask.*null/],
     ["tools that are a list", () => untyped(agent, "a", { model, tools: "ask" }), "AGENT_INVALID", /tools/],
-    ["a gate that would not be enforced", () => untyped(agent, "a", { model, toolApproval: { refund: "user-approval" } }), "AGENT_INVALID", /toolApproval.*Remove/],
-    ["a tool's own gate that would not be enforced", () => untyped(agent, "a", { model, tools: { refund: { ...refund, needsApproval: true } } }), "AGENT_INVALID", /refund.*needsApproval/],
+    [
+      "a gate that would not be enforced",
+      () => untyped(agent, "a", { model, toolApproval: { refund: "user-approval" } }),
+      "AGENT_INVALID",
+      /toolApproval.*Remove/,
+    ],
+    [
+      "a tool's own gate that would not be enforced",
+      () => untyped(agent, "a", { model, tools: { refund: { ...refund, needsApproval: true } } }),
+      "AGENT_INVALID",
+      /refund.*needsApproval/,
+    ],
     ["no steps at all", () => untyped(agent, "a", { model, steps: 0 }), "AGENT_INVALID", /steps.*1 to 10000.*0/],
     ["half a step", () => untyped(agent, "a", { model, steps: 1.5 }), "AGENT_INVALID", /1\.5/],
     ["an empty name", () => untyped(agent, "", { model }), "AGENT_INVALID", /""/],
@@ -53,15 +131,35 @@ describe("a definition that cannot work is refused before anything runs, naming 
     ["a flow without a body", () => untyped(flow, "f"), "AGENT_INVALID", /flow "f".*function/],
     ["a flow's deadline beyond ten years", () => untyped(flow, "f", async () => {}, { deadline: "11y" }), "DURATION_INVALID", /11y/],
     ["a flow's empty name", () => untyped(flow, "", async () => {}), "AGENT_INVALID", /flow name/],
-    ["two agents of one name", () => untyped(groundcrew, { agents: [agent("a", { model }), flow("a", async () => 1)] }), "AGENT_DUPLICATE", /"a"/],
+    [
+      "two agents of one name",
+      () => untyped(groundcrew, { agents: [agent("a", { model }), flow("a", async () => 1)] }),
+      "AGENT_DUPLICATE",
+      /"a"/,
+    ],
     ["agents that are no list", () => untyped(groundcrew, { agents: {} }), "CONFIG_INVALID", /agents/],
     ["no options", () => untyped(groundcrew), "CONFIG_INVALID", /options|agents/],
-    ["an AI SDK agent among the agents", () => untyped(groundcrew, { agents: [new ToolLoopAgent({ model })] }), "CONFIG_INVALID", /agent\(\)/],
+    [
+      "an AI SDK agent among the agents",
+      () => untyped(groundcrew, { agents: [new ToolLoopAgent({ model })] }),
+      "CONFIG_INVALID",
+      /agent\(\)/,
+    ],
     ["a look-alike among the agents", () => untyped(groundcrew, { agents: [{ name: "a" }] }), "CONFIG_INVALID", /agent\(\)/],
     ["an option that does not exist", () => untyped(groundcrew, { agents: [], stroe: "x" }), "CONFIG_INVALID", /stroe.*store/],
     ["a store that is a number", () => untyped(groundcrew, { agents: [], store: 5 }), "CONFIG_INVALID", /store.*5/],
-    ["a retention that does not parse", () => untyped(groundcrew, { agents: [], retention: { runs: "long" } }), "DURATION_INVALID", /retention\.runs.*"long"/],
-    ["a retention of something unknown", () => untyped(groundcrew, { agents: [], retention: { run: "1d" } }), "CONFIG_INVALID", /retention\.run.*runs, sessions, chunks/],
+    [
+      "a retention that does not parse",
+      () => untyped(groundcrew, { agents: [], retention: { runs: "long" } }),
+      "DURATION_INVALID",
+      /retention\.runs.*"long"/,
+    ],
+    [
+      "a retention of something unknown",
+      () => untyped(groundcrew, { agents: [], retention: { run: "1d" } }),
+      "CONFIG_INVALID",
+      /retention\.run.*runs, sessions, chunks/,
+    ],
     ["no concurrency", () => untyped(groundcrew, { agents: [], worker: { concurrency: 0 } }), "CONFIG_INVALID", /concurrency.*0/],
     ["a lease too short to keep", () => untyped(groundcrew, { agents: [], worker: { lease: 0 } }), "CONFIG_INVALID", /lease/],
     ["a class registered twice", () => untyped(groundcrew, { agents: [], classes: [codecOf("U"), codecOf("U")] }), "CONFIG_INVALID", /U/],

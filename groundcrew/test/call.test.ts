@@ -41,7 +41,9 @@ describe("the call that is running", () => {
   });
 
   test("does not outlive a failure", async () => {
-    await withCall(callNamed("a"), async () => { throw new Error("x"); }).catch(() => {});
+    await withCall(callNamed("a"), async () => {
+      throw new Error("x");
+    }).catch(() => {});
     expect(callOrUndefined()).toBeUndefined();
   });
 

@@ -17,10 +17,17 @@ describe("a crew that is closed", () => {
     await run.result();
     await Promise.all([crew.close(), crew.close()]);
     await crew.close();
-    for (const ask of [() => crew.start("one", { input: 1 }), () => crew.run(run.id), () => crew.runs(), () => crew.session("s"), () => crew.cleanup(), () => crew.work()]) {
+    for (const ask of [
+      () => crew.start("one", { input: 1 }),
+      () => crew.run(run.id),
+      () => crew.runs(),
+      () => crew.session("s"),
+      () => crew.cleanup(),
+      () => crew.work(),
+    ]) {
       await expect(ask()).rejects.toMatchObject({ code: "CLOSED" });
     }
-    expect(await crew.health()).toMatchObject({ ready: false, problems: ["The crew was closed."] });
+    expect(await crew.health()).toMatchObject({ ready: false, problems: expect.arrayContaining(["The crew was closed."]) });
   });
 
   test("lets a step in flight end and be recorded; the run goes on elsewhere and the step does not run again", async () => {
@@ -29,7 +36,11 @@ describe("a crew that is closed", () => {
     const began = gate();
     let ran = 0;
     const f = flow("f", async (ctx) => {
-      await ctx.step("slow", async () => { ran++; began.open(); await hold.opened; });
+      await ctx.step("slow", async () => {
+        ran++;
+        began.open();
+        await hold.opened;
+      });
       return ctx.step("next", () => "next");
     });
     const first = makeCrew([f], { store });
@@ -50,7 +61,12 @@ describe("a crew that is closed", () => {
     const crew = makeCrew([waits]);
     const run = await crew.start(waits, { input: undefined });
     await reaches(run, "signal");
-    const waiting = [run.result(), readAll(run)].map((promise) => promise.then(() => "ended", (error) => error.code));
+    const waiting = [run.result(), readAll(run)].map((promise) =>
+      promise.then(
+        () => "ended",
+        (error) => error.code,
+      ),
+    );
     await new Promise((tick) => setTimeout(tick, 20));
     await crew.close();
     expect(await Promise.all(waiting)).toEqual(["CLOSED", "CLOSED"]);
@@ -80,7 +96,9 @@ describe("a reader", () => {
     await reaches(run, "signal");
     const stop = new AbortController();
     const seen: string[] = [];
-    const reading = (async () => { for await (const { type } of run.events({ signal: stop.signal })) seen.push(type); })();
+    const reading = (async () => {
+      for await (const { type } of run.events({ signal: stop.signal })) seen.push(type);
+    })();
     await until("the reader has read", () => seen.length > 0);
     stop.abort();
     await reading;
@@ -110,7 +128,17 @@ describe("two crews on one file", () => {
     const store = tempStore();
     const ran = new Map<number, string[]>();
     const crewNamed = (name: string) =>
-      makeCrew([flow("f", async (ctx, n: number) => ctx.step("a", () => { ran.set(n, [...(ran.get(n) ?? []), name]); return n; }))], { store, worker: { concurrency: 4 } });
+      makeCrew(
+        [
+          flow("f", async (ctx, n: number) =>
+            ctx.step("a", () => {
+              ran.set(n, [...(ran.get(n) ?? []), name]);
+              return n;
+            }),
+          ),
+        ],
+        { store, worker: { concurrency: 4 } },
+      );
     const [a, b] = [crewNamed("a"), crewNamed("b")];
     await Promise.all([a.work(), b.work()]);
     const runs = await Promise.all(Array.from({ length: 60 }, (_, n) => (n % 2 ? a : b).start("f", { input: n })));
@@ -135,9 +163,13 @@ describe("two crews on one file", () => {
 
 describe("a store that cannot be had", () => {
   test.each<[string, (path: string) => string, string | RegExp]>([
-    ["a file that is no database", (path) => (writeFileSync(path, "hello, I am a text file, and a long one at that".repeat(100)), path), /^STORE_/],
+    [
+      "a file that is no database",
+      (path) => { writeFileSync(path, "hello, I am a text file, and a long one at that".repeat(100)); return path; },
+      /^STORE_/,
+    ],
     ["a folder", (path) => dirname(path), /^STORE_/],
-    ["a path through a file", (path) => (writeFileSync(path, ""), join(path, "crew.db")), /^STORE_/],
+    ["a path through a file", (path) => { writeFileSync(path, ""); return join(path, "crew.db"); }, /^STORE_/],
     ["a database that this release does not speak", () => "mysql://user:secret@host/db", "CONFIG_INVALID"],
   ])("%s: a typed error at the first use, and no password in it", async (_what, locate, code) => {
     const crew = groundcrew({ agents: [one], store: locate(tempStore()) });

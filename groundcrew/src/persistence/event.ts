@@ -148,7 +148,8 @@ export function readEvents(run: string, last: number, row: string): Event[] {
   const first = last - parsed.length + 1;
   for (let i = 0; i < parsed.length; i++) {
     const event = parsed[i];
-    const fields = typeof event === "object" && event !== null ? required[event.type as EventType] : undefined;
+    const isKnown = typeof event === "object" && event !== null && Object.hasOwn(required, event.type);
+    const fields = isKnown ? required[event.type as EventType] : undefined;
     if (!fields) throw unreadable(run, first + i, `its type ${JSON.stringify(event?.type)} is not known to this release`);
     for (const field of fields) {
       if (event[field] === undefined) throw unreadable(run, first + i, `${event.type} lacks \`${field}\``);

@@ -18,6 +18,8 @@ export interface HandleDeps {
   clock: Clock;
   /** Tells the worker of this process, if there is one, that something changed. */
   poke: () => void;
+  /** Fires when the store closes. */
+  closed: AbortSignal;
 }
 
 /** A run, from any process. */
@@ -51,8 +53,7 @@ export class Run<OUTPUT = unknown> {
 
   /** Everything so far, then live, up to the run's end. @throws GroundcrewError `RUN_NOT_FOUND`, `CURSOR_INVALID` */
   events(options: { after?: string | undefined; signal?: AbortSignal | undefined } = {}): AsyncIterable<FeedItem> {
-    const { store, codec } = this.#deps;
-    return decoded(follow(store, this.id, parseCursor(options.after), options.signal), store, codec);
+    return decoded(this.#deps, follow(this.#deps.store, this.id, parseCursor(options.after), this.#untilClosed(options.signal)));
   }
 
   /** Waits for the end. @throws GroundcrewError the run's own error; `RUN_CANCELLED`, `RUN_EXPIRED`; the signal's reason */
@@ -65,19 +66,24 @@ export class Run<OUTPUT = unknown> {
   /** The run's last event. Looks only when the run may have ended: following its every step would cost more than the steps. */
   async #end(signal: AbortSignal | undefined): Promise<Event> {
     const { store } = this.#deps;
-    const latch = new Latch(store, (change) => change.runs === null || change.ended.has(this.id), signal);
+    const stop = this.#untilClosed(signal);
+    const latch = new Latch(store, (change) => change.runs === null || change.ended.has(this.id), stop);
     const keepAlive = setInterval(() => {}, KEEP_ALIVE_MS);
     try {
       for (;;) {
         const last = await store.last(this.id);
         if (isEnd(last)) return last;
         await latch.next();
-        signal?.throwIfAborted();
+        stop.throwIfAborted();
       }
     } finally {
       clearInterval(keepAlive);
       latch.close();
     }
+  }
+
+  #untilClosed(signal: AbortSignal | undefined): AbortSignal {
+    return AbortSignal.any(signal ? [this.#deps.closed, signal] : [this.#deps.closed]);
   }
 
   /** Every recorded event, values decoded. @throws GroundcrewError `RUN_NOT_FOUND`, `EVENT_UNREADABLE` */
@@ -189,9 +195,11 @@ async function decodeFields<T extends object>(item: T, store: Store, codec: Code
   return { ...item, ...decoded };
 }
 
-async function* decoded(items: AsyncIterable<FeedItem>, store: Store, codec: Codec): AsyncGenerator<FeedItem> {
+/** @throws GroundcrewError `CLOSED` when the items end because there are no more to be had */
+async function* decoded({ store, codec, closed }: HandleDeps, items: AsyncIterable<FeedItem>): AsyncGenerator<FeedItem> {
   for await (const item of items) {
     yield item.type === "chunk" ? item : await decodeFields(item, store, codec);
     if (isEnd(item)) return;
   }
+  closed.throwIfAborted();
 }

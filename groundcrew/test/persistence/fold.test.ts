@@ -20,7 +20,11 @@ const principal = fc.record({ tenant: text, user: text, roles: fc.array(text, { 
 const facts: { [T in EventType]: fc.Arbitrary<Omit<Extract<Fact, { type: T }>, "type">> } = {
   "run.created": fc.record({ agent: name, principal, deadline: moment, input: maybe(value) }),
   "run.claimed": fc.record({ worker: text, epoch: fc.nat(), takeover: fc.boolean() }),
-  "run.parked": fc.record({ reason: fc.constantFrom("signal", "timer", "child", "unknown_outcome", "retry", "attention"), until: maybe(moment), detail: text }),
+  "run.parked": fc.record({
+    reason: fc.constantFrom("signal", "timer", "child", "unknown_outcome", "retry", "attention"),
+    until: maybe(moment),
+    detail: text,
+  }),
   "run.released": fc.record({ why: text }),
   "step.started": fc.record({
     step,
@@ -51,9 +55,20 @@ const facts: { [T in EventType]: fc.Arbitrary<Omit<Extract<Fact, { type: T }>, "
   "run.expired": fc.record({ deadline: moment }),
 };
 
-const fact = fc.oneof(...Object.entries(facts).map(([type, fields]) => (fields as fc.Arbitrary<object>).map((rest) => ({ type, ...present(rest) }) as Fact)));
-const journal = fc.array(fact, { maxLength: 60 }).map((all) => all.map((one, index): Event => ({ ...one, seq: index + 1, at: 1_000 + index })));
-const eventful = fc.array(fact, { minLength: 1, maxLength: 60 }).map((all) => all.map((one, index): Event => ({ ...one, seq: index + 1, at: 1_000 + index })));
+const fact = fc.oneof(
+  ...Object.entries(facts).map(([type, fields]) => (fields as fc.Arbitrary<object>).map((rest) => ({ type, ...present(rest) }) as Fact)),
+);
+const journal = fc
+  .array(fact, { maxLength: 60 })
+  .map((all) => all.map((one, index): Event => ({ ...one, seq: index + 1, at: 1_000 + index })));
+const eventful = fc
+  .array(fact, { minLength: 1, maxLength: 60 })
+  .map((all) => all.map((one, index): Event => ({ ...one, seq: index + 1, at: 1_000 + index })));
+
+/** What JSON leaves of it: -0 becomes 0. */
+function asJson(events: Event[]): Event[] {
+  return JSON.parse(JSON.stringify(events));
+}
 
 /** As a journal holds it: a field that is undefined is not there. */
 function present<T extends object>(fields: T): T {
@@ -62,7 +77,11 @@ function present<T extends object>(fields: T): T {
 
 describe("the fold", () => {
   test("takes any events in any order without failing, and says how far it came", () => {
-    fc.assert(fc.property(journal, (events) => expect(fold(events).head).toBe(events.length)));
+    fc.assert(
+      fc.property(journal, (events) => {
+        expect(fold(events).head).toBe(events.length);
+      }),
+    );
   });
 
   test("of a whole journal is the fold of its parts, wherever a writer has stopped and another has gone on", () => {
@@ -77,7 +96,12 @@ describe("the fold", () => {
   });
 
   test("is the same for the events in memory and for those that come back from the disk", () => {
-    fc.assert(fc.property(eventful, (events) => expect(fold(readEvents("run", events.length, writeEvents(events)))).toEqual(fold(events))));
+    fc.assert(
+      fc.property(eventful, (events) => {
+        const read = readEvents("run", events.length, writeEvents(events));
+        expect(fold(read)).toEqual(fold(asJson(events)));
+      }),
+    );
   });
 
   test("changes no event: a journal can be folded twice", () => {
@@ -141,7 +165,11 @@ describe("the fold", () => {
 
 describe("events", () => {
   test("come back from a row as they went in", () => {
-    fc.assert(fc.property(eventful, (events) => expect(readEvents("run", events.length, writeEvents(events))).toEqual(JSON.parse(JSON.stringify(events)))));
+    fc.assert(
+      fc.property(eventful, (events) => {
+        expect(readEvents("run", events.length, writeEvents(events))).toEqual(asJson(events));
+      }),
+    );
   });
 
   test("that are cut off, garbled, numbered wrongly, unknown or incomplete are refused, never guessed at", () => {
@@ -153,7 +181,19 @@ describe("events", () => {
         expect(() => readEvents("run", events.length + 1, row)).toThrow(expect.objectContaining({ code: "EVENT_UNREADABLE" }));
       }),
     );
-    for (const row of ["[]", "null", "{}", "7", '["x"]', "[null]", '[{"type":"run.exploded","seq":1,"at":1}]', '[{"type":"toString","seq":1,"at":1}]', '[{"type":"__proto__","seq":1}]', '[{"type":"step.started","seq":1,"at":1,"step":"a"}]', '[{"seq":1}]']) {
+    for (const row of [
+      "[]",
+      "null",
+      "{}",
+      "7",
+      '["x"]',
+      "[null]",
+      '[{"type":"run.exploded","seq":1,"at":1}]',
+      '[{"type":"toString","seq":1,"at":1}]',
+      '[{"type":"__proto__","seq":1}]',
+      '[{"type":"step.started","seq":1,"at":1,"step":"a"}]',
+      '[{"seq":1}]',
+    ]) {
       expect(() => readEvents("run", 1, row), row).toThrow(expect.objectContaining({ code: "EVENT_UNREADABLE", run: "run" }));
     }
   });

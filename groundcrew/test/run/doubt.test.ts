@@ -46,15 +46,25 @@ describe("a `reconcile` hook", () => {
 
   test("is given the key that the step was given", async () => {
     const asked: string[] = [];
-    const { run, tries } = await inDoubt({ reconcile: ({ key }) => (asked.push(key), { happened: true }) });
+    const { run, tries } = await inDoubt({ reconcile: ({ key }) => { asked.push(key); return { happened: true }; } });
     await run.result();
     expect(asked).toEqual(tries);
   });
 
   test.each<[string, () => unknown]>([
     ["does not know", () => "unknown"],
-    ["throws", () => { throw new Error("provider is down"); }],
-    ["throws nothing that is an Error", () => { throw null; }],
+    [
+      "throws",
+      () => {
+        throw new Error("provider is down");
+      },
+    ],
+    [
+      "throws nothing that is an Error",
+      () => {
+        throw null;
+      },
+    ],
     ["answers nothing", () => undefined],
     ["answers null", () => null],
     ["answers an empty object", () => ({})],
@@ -75,7 +85,7 @@ describe("a `reconcile` hook", () => {
   test("that answers while a person answers too: one of them counts, and nothing runs twice", async () => {
     const hook = gate<{ happened: true; result: string }>();
     let asked = 0;
-    const { run, tries } = await inDoubt({ reconcile: () => (asked++, hook.opened) as never });
+    const { run, tries } = await inDoubt({ reconcile: () => { asked++; return hook.opened as never; } });
     await until("the hook is asked", () => asked === 1);
     await run.resolve("pay", { resolution: "happened", result: "by hand" });
     await until("the answer has arrived", async () => (await run.journal()).some(({ type }) => type === "step.resolved"));
@@ -87,7 +97,7 @@ describe("a `reconcile` hook", () => {
 
   test("that hangs does not keep a cancelled run alive", async () => {
     let asked = 0;
-    const { run } = await inDoubt({ reconcile: () => (asked++, new Promise(() => {})) as never });
+    const { run } = await inDoubt({ reconcile: () => { asked++; return new Promise(() => {}) as never; } });
     await until("the hook is asked", () => asked === 1);
     await run.cancel("enough");
     await expect(run.result()).rejects.toMatchObject({ code: "RUN_CANCELLED" });
@@ -112,7 +122,10 @@ describe("a person", () => {
   test("who answers for a step that is not there, is not in doubt, or of a run that is over, is told so", async () => {
     const { run } = await inDoubt();
     await reaches(run, "unknown_outcome");
-    await expect(run.resolve("other", { resolution: "happened" })).rejects.toMatchObject({ code: "STEP_NOT_FOUND", message: expect.stringMatching(/Steps in doubt: pay/) });
+    await expect(run.resolve("other", { resolution: "happened" })).rejects.toMatchObject({
+      code: "STEP_NOT_FOUND",
+      message: expect.stringMatching(/Steps in doubt: pay/),
+    });
     await run.resolve("pay", { resolution: "happened" });
     await run.result();
     await expect(run.resolve("pay", { resolution: "happened" })).rejects.toMatchObject({ code: "STEP_NOT_UNKNOWN" });
@@ -126,7 +139,9 @@ describe("a person", () => {
     }
     await expect(run.resolve("pay", { resolution: "did_not_happen", result: 1 })).rejects.toMatchObject({ code: "INPUT_INVALID" });
     await expect(run.resolve("pay", { resolution: "happened", result: () => {} })).rejects.toMatchObject({ code: "VALUE_UNSERIALIZABLE" });
-    await expect(run.resolve("pay", { resolution: "happened", result: "x".repeat(1_000_000) })).rejects.toMatchObject({ code: "LIMIT_EXCEEDED" });
+    await expect(run.resolve("pay", { resolution: "happened", result: "x".repeat(1_000_000) })).rejects.toMatchObject({
+      code: "LIMIT_EXCEEDED",
+    });
     expect((await run.view()).reason).toBe("unknown_outcome");
     expect(tries).toHaveLength(1);
   });
@@ -134,7 +149,10 @@ describe("a person", () => {
   test("two people who answer differently at once: one is taken, the other is told that it was not", async () => {
     const { run, tries } = await inDoubt();
     await reaches(run, "unknown_outcome");
-    const answers = await Promise.allSettled([run.resolve("pay", { resolution: "happened", result: "one" }), run.resolve("pay", { resolution: "did_not_happen" })]);
+    const answers = await Promise.allSettled([
+      run.resolve("pay", { resolution: "happened", result: "one" }),
+      run.resolve("pay", { resolution: "did_not_happen" }),
+    ]);
     const refused = answers.filter((answer) => answer.status === "rejected");
     expect(refused).toHaveLength(1);
     expect(refused[0]?.reason).toMatchObject({ code: "STEP_NOT_UNKNOWN" });
@@ -145,10 +163,12 @@ describe("a person", () => {
 
   test("says that it did not happen, and the second try is in doubt too: it is asked again, never assumed", async () => {
     let tries = 0;
-    const crew = makeCrew([flow("f", async (ctx) => ctx.step("pay", { timeout: TIMEOUT }, () => (tries++, new Promise(() => {}))))]);
+    const crew = makeCrew([flow("f", async (ctx) => ctx.step("pay", { timeout: TIMEOUT }, () => { tries++; return new Promise(() => {}); }))]);
     const run = await crew.start("f", { input: null });
     for (let n = 1; n <= 3; n++) {
-      await until(`try ${n} is in doubt`, async () => (await run.view()).current.some((step) => step.attempt === n && step.status === "unknown"));
+      await until(`try ${n} is in doubt`, async () =>
+        (await run.view()).current.some((step) => step.attempt === n && step.status === "unknown"),
+      );
       await run.resolve("pay", { resolution: n < 3 ? "did_not_happen" : "happened" });
     }
     await run.result();
@@ -164,8 +184,8 @@ describe("a tool in doubt", () => {
       agent("a", {
         model,
         tools: {
-          pay: tool({ inputSchema: z.object({}), execute: () => (ran.push("pay"), new Promise<string>(() => {})) }),
-          look: tool({ inputSchema: z.object({}), execute: async () => (ran.push("look"), "seen") }),
+          pay: tool({ inputSchema: z.object({}), execute: () => { ran.push("pay"); return new Promise<string>(() => {}); } }),
+          look: tool({ inputSchema: z.object({}), execute: async () => { ran.push("look"); return "seen"; } }),
         },
         policy: { pay: { timeout: TIMEOUT }, look: { effect: "read" } },
       }),
@@ -211,11 +231,13 @@ describe("a cancel while a step is in flight", () => {
   test("of a step that heeds its signal and says what became of it: that is recorded", async () => {
     const began = gate();
     const crew = makeCrew([
-      flow("f", async (ctx) => ctx.step("send", async ({ signal }) => {
-        began.open();
-        await new Promise((resolve) => signal.addEventListener("abort", resolve));
-        return "half sent";
-      })),
+      flow("f", async (ctx) =>
+        ctx.step("send", async ({ signal }) => {
+          began.open();
+          await new Promise((resolve) => signal.addEventListener("abort", resolve));
+          return "half sent";
+        }),
+      ),
     ]);
     const run = await crew.start("f", { input: null });
     await began.opened;
@@ -227,10 +249,16 @@ describe("a cancel while a step is in flight", () => {
   test("of a `once` step that fails because of it: its outcome is called unknown, not failed", async () => {
     const began = gate();
     const crew = makeCrew([
-      flow("f", async (ctx) => ctx.step("send", ({ signal }) => new Promise((_resolve, reject) => {
-        began.open();
-        signal.addEventListener("abort", () => reject(signal.reason));
-      }))),
+      flow("f", async (ctx) =>
+        ctx.step(
+          "send",
+          ({ signal }) =>
+            new Promise((_resolve, reject) => {
+              began.open();
+              signal.addEventListener("abort", () => reject(signal.reason));
+            }),
+        ),
+      ),
     ]);
     const run = await crew.start("f", { input: null });
     await began.opened;
@@ -241,7 +269,7 @@ describe("a cancel while a step is in flight", () => {
 
   test("of a read that ignores it: the run ends without waiting for it", async () => {
     const began = gate();
-    const crew = makeCrew([flow("f", async (ctx) => ctx.step("look", { effect: "read" }, () => (began.open(), new Promise(() => {}))))]);
+    const crew = makeCrew([flow("f", async (ctx) => ctx.step("look", { effect: "read" }, () => { began.open(); return new Promise(() => {}); }))]);
     const run = await crew.start("f", { input: null });
     await began.opened;
     const asked = performance.now();
@@ -253,7 +281,12 @@ describe("a cancel while a step is in flight", () => {
   test("of a tool of an agent: no further step begins, and the model is not asked again", async () => {
     const began = gate();
     const model = scripted([{ calls: [call("look", {})] }, "never"]);
-    const look = tool({ inputSchema: z.object({}), execute: (_input, { abortSignal }) => (began.open(), new Promise<string>((resolve) => abortSignal?.addEventListener("abort", () => resolve("late")))) });
+    const look = tool({
+      inputSchema: z.object({}),
+      execute: (_input, { abortSignal }) => (
+        began.open(), new Promise<string>((resolve) => abortSignal?.addEventListener("abort", () => resolve("late")))
+      ),
+    });
     const crew = makeCrew([agent("a", { model, tools: { look }, policy: { look: { effect: "read" } } })]);
     const run = await crew.start("a", { prompt: "go" });
     await began.opened;
@@ -266,12 +299,17 @@ describe("a cancel while a step is in flight", () => {
 test("a step that runs no matter how often the run is looked at again runs once", async () => {
   const store = tempStore();
   let ran = 0;
-  const crew = makeCrew([flow("f", async (ctx) => {
-    await ctx.step("pay", () => ran++);
-    await ctx.waitFor("go");
-    await ctx.waitFor("go");
-    return ran;
-  })], { store });
+  const crew = makeCrew(
+    [
+      flow("f", async (ctx) => {
+        await ctx.step("pay", () => ran++);
+        await ctx.waitFor("go");
+        await ctx.waitFor("go");
+        return ran;
+      }),
+    ],
+    { store },
+  );
   const run = await crew.start("f", { input: null });
   for (let n = 0; n < 5; n++) {
     await reaches(run, "signal");

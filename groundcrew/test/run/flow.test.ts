@@ -39,10 +39,10 @@ describe("a flow that resumes", () => {
     const ledger: Ledger = [];
     const store = tempStore();
     const body: Body = async (ctx) => {
-      const a = await ctx.step("a", () => (ledger.push("a"), { at: new Date(0), big: 2n ** 70n, map: new Map([[1, new Set([2])]]) }));
-      const b = await ctx.step("b", () => (ledger.push("b"), undefined));
+      const a = await ctx.step("a", () => { ledger.push("a"); return { at: new Date(0), big: 2n ** 70n, map: new Map([[1, new Set([2])]]) }; });
+      const b = await ctx.step("b", () => { ledger.push("b");  });
       await ctx.waitFor("go");
-      const c = await ctx.step("c", () => (ledger.push("c"), [a, b]));
+      const c = await ctx.step("c", () => { ledger.push("c"); return [a, b]; });
       return c;
     };
     const first = crewOf(store, body);
@@ -63,7 +63,7 @@ describe("a flow that resumes", () => {
       const names = ["a", "a#2", "a", "a#2", "a", "a#2#2"];
       const said: string[] = [];
       for (const [n, name] of names.entries()) {
-        said.push(await ctx.step(name, () => (ledger.push(`${n}`), `${n}`)));
+        said.push(await ctx.step(name, () => { ledger.push(`${n}`); return `${n}`; }));
         if (n === 2) await ctx.waitFor("go");
       }
       return said;
@@ -76,7 +76,12 @@ describe("a flow that resumes", () => {
   test("is thrown the recorded failure again, and the step does not run again", async () => {
     let ran = 0;
     const body: Body = async (ctx) => {
-      const failure = await ctx.step("bad", () => { ran++; throw new RangeError("out of it"); }).catch((error) => error);
+      const failure = await ctx
+        .step("bad", () => {
+          ran++;
+          throw new RangeError("out of it");
+        })
+        .catch((error) => error);
       await ctx.waitFor("go");
       return { code: failure.code, message: failure.message, ours: isError(failure) };
     };
@@ -108,7 +113,7 @@ describe("a flow that resumes", () => {
 
 describe("code that no longer fits what is recorded parks the run, runs nothing, and goes on once it is mended", () => {
   const ledger: Ledger = [];
-  const say = (name: string) => () => (ledger.push(name), name);
+  const say = (name: string) => () => { ledger.push(name); return name; };
   const original: Body = async (ctx) => {
     const a = await ctx.step("charge", { args: { amount: 5 } }, say("charge"));
     await ctx.sleep(1);
@@ -118,32 +123,56 @@ describe("code that no longer fits what is recorded parks the run, runs nothing,
   };
 
   test.each<[string, Body, RegExp]>([
-    ["a step renamed", async (ctx) => {
-      await ctx.step("pay", say("pay"));
-      await ctx.waitFor("go");
-      return ctx.step("ship", say("ship"));
-    }, /begins "pay" and has not come by "charge"/],
-    ["a step removed", async (ctx) => {
-      await ctx.sleep(1);
-      await ctx.waitFor("go");
-      return ctx.step("ship", say("ship"));
-    }, /"charge"/],
-    ["a step put before the recorded ones", async (ctx) => {
-      await ctx.step("check", say("check"));
-      return original(ctx, null);
-    }, /begins "check" and has not come by "charge"/],
-    ["other arguments", async (ctx) => {
-      await ctx.step("charge", { args: { amount: 500 } }, say("charge"));
-      return original(ctx, null);
-    }, /"charge" was recorded as a step with other arguments/],
-    ["arguments left out", async (ctx) => {
-      await ctx.step("charge", say("charge"));
-      return original(ctx, null);
-    }, /other arguments/],
-    ["a step that became a child run", async (ctx) => {
-      await ctx.generate("charge", { model: scripted(["hi"]), prompt: "x" });
-      return "no";
-    }, /recorded as a code step.*model step/],
+    [
+      "a step renamed",
+      async (ctx) => {
+        await ctx.step("pay", say("pay"));
+        await ctx.waitFor("go");
+        return ctx.step("ship", say("ship"));
+      },
+      /begins "pay" and has not come by "charge"/,
+    ],
+    [
+      "a step removed",
+      async (ctx) => {
+        await ctx.sleep(1);
+        await ctx.waitFor("go");
+        return ctx.step("ship", say("ship"));
+      },
+      /"charge"/,
+    ],
+    [
+      "a step put before the recorded ones",
+      async (ctx) => {
+        await ctx.step("check", say("check"));
+        return original(ctx, null);
+      },
+      /begins "check" and has not come by "charge"/,
+    ],
+    [
+      "other arguments",
+      async (ctx) => {
+        await ctx.step("charge", { args: { amount: 500 } }, say("charge"));
+        return original(ctx, null);
+      },
+      /"charge" was recorded as a step with other arguments/,
+    ],
+    [
+      "arguments left out",
+      async (ctx) => {
+        await ctx.step("charge", say("charge"));
+        return original(ctx, null);
+      },
+      /other arguments/,
+    ],
+    [
+      "a step that became a child run",
+      async (ctx) => {
+        await ctx.generate("charge", { model: scripted(["hi"]), prompt: "x" });
+        return "no";
+      },
+      /recorded as a code step.*model step/,
+    ],
     ["a body that ends at once", async () => "nothing to do", /ends without having come by.*"charge"/],
   ])("%s", async (_what, changed, says) => {
     ledger.length = 0;
@@ -164,10 +193,11 @@ describe("code that no longer fits what is recorded parks the run, runs nothing,
   test("a child run renamed while it is at work does not start a second child", async () => {
     const started: string[] = [];
     const store = tempStore();
-    const child = (name: string) => flow(name, async (ctx) => {
-      started.push(name);
-      return ctx.waitFor("never");
-    });
+    const child = (name: string) =>
+      flow(name, async (ctx) => {
+        started.push(name);
+        return ctx.waitFor("never");
+      });
     const parent = (name: string) => flow("f", async (ctx) => ctx.call(child(name), { input: null }));
     const old = makeCrew([parent("one"), child("one"), child("two")], { store });
     const { id } = await old.start("f", { input: null });
@@ -184,7 +214,10 @@ describe("code that no longer fits what is recorded parks the run, runs nothing,
 
   test("a step in doubt that was renamed is not run under its new name", async () => {
     const ran: string[] = [];
-    const act = (name: string): Body => async (ctx) => ctx.step(name, { timeout: 30 }, () => (ran.push(name), new Promise(() => {})));
+    const act =
+      (name: string): Body =>
+      async (ctx) =>
+        ctx.step(name, { timeout: 30 }, () => { ran.push(name); return new Promise(() => {}); });
     const store = tempStore();
     const old = crewOf(store, act("charge"));
     const { id } = await old.start("f", { input: null });
@@ -202,7 +235,7 @@ describe("`ctx.all`", () => {
   test("gives results in the order asked, whatever order they come in", async () => {
     const slow = gate<string>();
     const run = await crewOf(tempStore(), async (ctx) =>
-      ctx.all([ctx.step("slow", read, () => slow.opened), ctx.step("quick", read, () => (slow.open("slow"), "quick")), "plain"]),
+      ctx.all([ctx.step("slow", read, () => slow.opened), ctx.step("quick", read, () => { slow.open("slow"); return "quick"; }), "plain"]),
     ).start("f", { input: null });
     expect(await run.result()).toEqual(["slow", "quick", "plain"]);
   });
@@ -212,8 +245,14 @@ describe("`ctx.all`", () => {
     const slow = gate();
     const crew = crewOf(tempStore(), async (ctx) =>
       ctx.all([
-        ctx.step("bad", () => { setTimeout(() => slow.open(), 30); throw new Error("bad luck"); }),
-        ctx.step("slow", async () => { await slow.opened; ledger.push("slow"); }),
+        ctx.step("bad", () => {
+          setTimeout(() => slow.open(), 30);
+          throw new Error("bad luck");
+        }),
+        ctx.step("slow", async () => {
+          await slow.opened;
+          ledger.push("slow");
+        }),
       ]),
     );
     const run = await crew.start("f", { input: null });
@@ -226,8 +265,14 @@ describe("`ctx.all`", () => {
     const slow = gate();
     const run = await crewOf(tempStore(), async (ctx) =>
       Promise.all([
-        ctx.step("slow", async () => { await slow.opened; return "sent"; }),
-        ctx.step("bad", () => { setTimeout(() => slow.open(), 30); throw new Error("bad luck"); }),
+        ctx.step("slow", async () => {
+          await slow.opened;
+          return "sent";
+        }),
+        ctx.step("bad", () => {
+          setTimeout(() => slow.open(), 30);
+          throw new Error("bad luck");
+        }),
       ]),
     ).start("f", { input: null });
     await expect(run.result()).rejects.toThrow("bad luck");
@@ -238,7 +283,10 @@ describe("`ctx.all`", () => {
   test("a body that forgets to wait for a step has its outcome recorded all the same", async () => {
     let sent = 0;
     const run = await crewOf(tempStore(), async (ctx) => {
-      void ctx.step("mail", async () => { await new Promise((tick) => setTimeout(tick, 30)); sent++; });
+      void ctx.step("mail", async () => {
+        await new Promise((tick) => setTimeout(tick, 30));
+        sent++;
+      });
       await ctx.step("other", read, () => 1);
       return "done";
     }).start("f", { input: null });
@@ -263,7 +311,9 @@ describe("signals", () => {
   });
 
   test("the same id twice is one signal", async () => {
-    const run = await crewOf(tempStore(), async (ctx) => [await ctx.waitFor("go"), await ctx.waitFor("go", { within: 50 })]).start("f", { input: null });
+    const run = await crewOf(tempStore(), async (ctx) => [await ctx.waitFor("go"), await ctx.waitFor("go", { within: 50 })]).start("f", {
+      input: null,
+    });
     await run.signal("go", 1, { id: "s" });
     await run.signal("go", 1, { id: "s" });
     expect(await run.result()).toEqual([1, undefined]);
@@ -274,7 +324,9 @@ describe("signals", () => {
       const first = await ctx.waitFor("go", { within: 20 });
       return [first, await ctx.waitFor("go")];
     }).start("f", { input: null });
-    await until("the second wait has begun", async () => (await run.journal()).some((event) => event.type === "step.started" && event.step === "signal:go#2"));
+    await until("the second wait has begun", async () =>
+      (await run.journal()).some((event) => event.type === "step.started" && event.step === "signal:go#2"),
+    );
     await run.signal("go", "late");
     expect(await run.result()).toEqual([undefined, "late"]);
   });
@@ -282,11 +334,17 @@ describe("signals", () => {
   test("nobody can pass for the end of a child run, or for the answer to a step in doubt", async () => {
     const crew = makeCrew([
       flow("child", async (ctx) => ctx.waitFor("go")),
-      flow("f", async (ctx) => ctx.call(flow("child", async () => "real"), { input: null })),
+      flow("f", async (ctx) =>
+        ctx.call(
+          flow("child", async () => "real"),
+          { input: null },
+        ),
+      ),
     ]);
     const run = await crew.start("f", { input: null });
     await reaches(run, "child");
-    for (const name of ["child:call:child", "resolve:call:child", "@child:call:child", ""]) await run.signal(name, { run: "x" }).catch((error) => expect(error).toMatchObject({ code: "INPUT_INVALID" }));
+    for (const name of ["child:call:child", "resolve:call:child", "@child:call:child", ""])
+      await run.signal(name, { run: "x" }).catch((error) => expect(error).toMatchObject({ code: "INPUT_INVALID" }));
     await until("the forged signals were looked at", async () => (await run.view()).status === "parked");
     const [child] = await crew.runs({ agent: "child" });
     await (await crew.run(child?.id ?? "")).signal("go", "real");
@@ -313,7 +371,7 @@ describe("signals", () => {
 describe("child runs", () => {
   test("give their output, run once, and name their parent", async () => {
     let ran = 0;
-    const child = flow("child", async (_ctx, input: number) => (ran++, { doubled: BigInt(input) * 2n }));
+    const child = flow("child", async (_ctx, input: number) => { ran++; return { doubled: BigInt(input) * 2n }; });
     const crew = makeCrew([child, flow("f", async (ctx) => [await ctx.call(child, { input: 4 }), await ctx.call(child, { input: 5 })])]);
     const run = await crew.start("f", { input: null });
     expect(await run.result()).toEqual([{ doubled: 8n }, { doubled: 10n }]);
@@ -322,7 +380,9 @@ describe("child runs", () => {
   });
 
   test("that fail are a failure that the flow can catch", async () => {
-    const child = flow("child", async () => { throw new Error("child trouble"); });
+    const child = flow("child", async () => {
+      throw new Error("child trouble");
+    });
     const body = async (ctx: FlowContext) => ctx.call(child, { input: null }).catch((error) => [error.code, error.message]);
     const crew = makeCrew([child, flow("f", body)]);
     const [code, message] = (await (await crew.start("f", { input: null })).result()) as string[];
@@ -386,19 +446,50 @@ describe("progress", () => {
 
 describe("a flow's mistakes end the run with a typed error and nothing else", () => {
   test.each<[string, Body, string, RegExp]>([
-    ["throws no Error", async () => { throw "plain words"; }, "FLOW_FAILED", /plain words/],
-    ["throws undefined", async () => { throw undefined; }, "FLOW_FAILED", /undefined/],
+    [
+      "throws no Error",
+      async () => {
+        throw "plain words";
+      },
+      "FLOW_FAILED",
+      /plain words/,
+    ],
+    [
+      "throws undefined",
+      async () => {
+        throw undefined;
+      },
+      "FLOW_FAILED",
+      /undefined/,
+    ],
     ["returns a function", async () => ({ go: () => {} }), "VALUE_UNSERIALIZABLE", /go/],
     ["sleeps for a text that is no duration", async (ctx) => ctx.sleep("soon" as never), "DURATION_INVALID", /sleep.*"soon"/],
     ["sleeps a negative time", async (ctx) => ctx.sleep(-5), "DURATION_INVALID", /-5/],
     ["has a step without a function", async (ctx) => ctx.step("a", undefined as never), "INPUT_INVALID", /"a".*function/],
     ["has a step without a name", async (ctx) => ctx.step("" as never, () => 1), "INPUT_INVALID", /name/],
     ["has a step whose name is a function", async (ctx) => ctx.step((() => 1) as never, undefined as never), "INPUT_INVALID", /name/],
-    ["has a step of an effect that does not exist", async (ctx) => ctx.step("a", { effect: "maybe" as never }, () => 1), "POLICY_INVALID", /effect.*maybe/],
+    [
+      "has a step of an effect that does not exist",
+      async (ctx) => ctx.step("a", { effect: "maybe" as never }, () => 1),
+      "POLICY_INVALID",
+      /effect.*maybe/,
+    ],
     ["waits for a signal without a name", async (ctx) => ctx.waitFor(""), "INPUT_INVALID", /signal name/],
-    ["returns from a step what cannot be kept", async (ctx) => ctx.step("a", () => ({ deep: [() => {}] })), "VALUE_UNSERIALIZABLE", /deep\[0\]/],
+    [
+      "returns from a step what cannot be kept",
+      async (ctx) => ctx.step("a", () => ({ deep: [() => {}] })),
+      "VALUE_UNSERIALIZABLE",
+      /deep\[0\]/,
+    ],
     ["has arguments that cannot be kept", async (ctx) => ctx.step("a", { args: { f: () => {} } }, () => 1), "VALUE_UNSERIALIZABLE", /f/],
-    ["is no async function and throws", (() => { throw new Error("at once"); }) as never, "FLOW_FAILED", /at once/],
+    [
+      "is no async function and throws",
+      (() => {
+        throw new Error("at once");
+      }) as never,
+      "FLOW_FAILED",
+      /at once/,
+    ],
   ])("it %s", async (_what, body, code, says) => {
     const crew = crewOf(tempStore(), body);
     const run = await crew.start("f", { input: null });

@@ -19,7 +19,7 @@ const crewOf = (body: Body, options: Partial<CrewOptions> = {}): Crew => makeCre
 describe("`start`", () => {
   test("with the same key and the same input is one run, however many ask at once", async () => {
     let ran = 0;
-    const crew = crewOf(async (_ctx, input) => (ran++, input));
+    const crew = crewOf(async (_ctx, input) => { ran++; return input; });
     const runs = await Promise.all(Array.from({ length: 40 }, () => crew.start("f", { input: { a: 1, b: [2] }, key: "k" })));
     expect(new Set(runs.map(({ id }) => id)).size).toBe(1);
     await runs[0]?.result();
@@ -32,14 +32,21 @@ describe("`start`", () => {
     const crew = makeCrew([agent("a", { model })]);
     await crew.start("a", { prompt: "one", key: "k", principal: { user: "ann" } });
     for (const other of [{ prompt: "two" }, { prompt: "one", session: "s" }, { prompt: "one", principal: { user: "bob" } }]) {
-      await expect(crew.start("a", { principal: { user: "ann" }, ...other, key: "k" })).rejects.toMatchObject({ code: "START_CONFLICT", message: expect.stringContaining('"k"') });
+      await expect(crew.start("a", { principal: { user: "ann" }, ...other, key: "k" })).rejects.toMatchObject({
+        code: "START_CONFLICT",
+        message: expect.stringContaining('"k"'),
+      });
     }
     expect(await crew.runs()).toHaveLength(1);
   });
 
   test("with the same key in another tenant, or of another agent, is another run", async () => {
     const crew = makeCrew([flow("f", async () => 1), flow("g", async () => 1)]);
-    const ids = [await crew.start("f", { input: 1, key: "k" }), await crew.start("g", { input: 1, key: "k" }), await crew.start("f", { input: 1, key: "k", principal: { tenant: "u" } })].map(({ id }) => id);
+    const ids = [
+      await crew.start("f", { input: 1, key: "k" }),
+      await crew.start("g", { input: 1, key: "k" }),
+      await crew.start("f", { input: 1, key: "k", principal: { tenant: "u" } }),
+    ].map(({ id }) => id);
     expect(new Set(ids).size).toBe(3);
   });
 
@@ -74,7 +81,11 @@ describe("`start`", () => {
 
   test("for somebody gives them no role that was not named", async () => {
     const crew = crewOf(async () => 1);
-    expect((await (await crew.start("f", { input: 1, principal: { user: "bob" } })).view()).principal).toEqual({ tenant: "default", user: "bob", roles: [] });
+    expect((await (await crew.start("f", { input: 1, principal: { user: "bob" } })).view()).principal).toEqual({
+      tenant: "default",
+      user: "bob",
+      roles: [],
+    });
     expect((await (await crew.start("f", { input: 1, principal: { user: undefined as never } })).view()).principal.user).toBe("local");
     expect((await (await crew.start("f", { input: 1 })).view()).principal.roles).toEqual(["operator"]);
   });
@@ -114,7 +125,10 @@ describe("cancel", () => {
     expect((await (await front.run(id)).view()).status).toBe("queued");
     const back = crewOf(async () => ran++, { store });
     await back.work();
-    await expect((await back.run(id)).result()).rejects.toMatchObject({ code: "RUN_CANCELLED", message: expect.stringContaining("not needed") });
+    await expect((await back.run(id)).result()).rejects.toMatchObject({
+      code: "RUN_CANCELLED",
+      message: expect.stringContaining("not needed"),
+    });
     expect(ran).toBe(0);
     expect((await (await back.run(id)).view()).summary).toBe("Cancelled: not needed.");
   });
@@ -131,7 +145,19 @@ describe("cancel", () => {
   test("is seen by a running step in another process, through its signal", async () => {
     const store = tempStore();
     const began = gate();
-    const back = crewOf(async (ctx) => ctx.step("slow", read, ({ signal }) => new Promise((resolve) => { began.open(); signal.addEventListener("abort", () => resolve("heard")); })), { store });
+    const back = crewOf(
+      async (ctx) =>
+        ctx.step(
+          "slow",
+          read,
+          ({ signal }) =>
+            new Promise((resolve) => {
+              began.open();
+              signal.addEventListener("abort", () => resolve("heard"));
+            }),
+        ),
+      { store },
+    );
     const front = crewOf(async () => 1, { store, worker: false });
     await back.work();
     const run = await front.start("f", { input: 1 });
@@ -170,7 +196,10 @@ describe("a deadline", () => {
       async (ctx) => ctx.waitFor("never", { within: "1d" }),
       async (ctx) => ctx.step("pay", { timeout: 20 }, () => new Promise(() => {})),
     ];
-    const crew = makeCrew(bodies.map((body, n) => flow(`f${n}`, body)), { clock, worker: { lease: "30d" } });
+    const crew = makeCrew(
+      bodies.map((body, n) => flow(`f${n}`, body)),
+      { clock, worker: { lease: "30d" } },
+    );
     const runs = await Promise.all(bodies.map((_, n) => crew.start(`f${n}`, { input: 1, deadline: "1h" })));
     for (const run of runs) await reaches(run, "parked");
     clock.jump(HOUR + 1);
@@ -180,7 +209,20 @@ describe("a deadline", () => {
 
   test("stops a step in flight, and tells its signal", async () => {
     let aborted = false;
-    const run = await crewOf(async (ctx) => ctx.step("slow", read, ({ signal }) => new Promise(() => signal.addEventListener("abort", () => { aborted = true; }))), { worker: { lease: 300 } }).start("f", { input: 1, deadline: 150 });
+    const run = await crewOf(
+      async (ctx) =>
+        ctx.step(
+          "slow",
+          read,
+          ({ signal }) =>
+            new Promise(() =>
+              signal.addEventListener("abort", () => {
+                aborted = true;
+              }),
+            ),
+        ),
+      { worker: { lease: 300 } },
+    ).start("f", { input: 1, deadline: 150 });
     await expect(run.result()).rejects.toMatchObject({ code: "RUN_EXPIRED" });
     expect(aborted).toBe(true);
   });
@@ -205,7 +247,10 @@ describe("a clock that jumps back an hour", () => {
     const crew = makeCrew(
       [
         flow("runs", async (ctx) => {
-          await ctx.step("slow", async () => { ledger.push("slow"); await hold.opened; });
+          await ctx.step("slow", async () => {
+            ledger.push("slow");
+            await hold.opened;
+          });
           return ctx.step("after", () => ledger.push("after"));
         }),
         flow("sleeps", async (ctx) => {
@@ -217,7 +262,11 @@ describe("a clock that jumps back an hour", () => {
       ],
       { clock, worker: { lease: 1_000 } },
     );
-    const [runs, sleeps, waits] = [await crew.start("runs", { input: 1 }), await crew.start("sleeps", { input: 1 }), await crew.start("waits", { input: 1 })];
+    const [runs, sleeps, waits] = [
+      await crew.start("runs", { input: 1 }),
+      await crew.start("sleeps", { input: 1 }),
+      await crew.start("waits", { input: 1 }),
+    ];
     await reaches(sleeps, "timer");
     await reaches(waits, "signal");
     clock.jump(-HOUR);
@@ -239,8 +288,8 @@ describe("a fork", () => {
   test("from a step shares what was before, does the rest anew, and changes nothing of the old run", async () => {
     const ledger: string[] = [];
     const crew = crewOf(async (ctx) => {
-      const a = await ctx.step("a", () => (ledger.push("a"), { list: [1] }));
-      const b = await ctx.step("b", () => (ledger.push("b"), ledger.length));
+      const a = await ctx.step("a", () => { ledger.push("a"); return { list: [1] }; });
+      const b = await ctx.step("b", () => { ledger.push("b"); return ledger.length; });
       a.list.push(b);
       return a;
     });
@@ -259,8 +308,16 @@ describe("a fork", () => {
     const slow = gate();
     const crew = crewOf(async (ctx) =>
       ctx.all([
-        ctx.step("slow", async () => { ledger.push("slow"); await slow.opened; return "slow"; }),
-        ctx.step("quick", async () => { ledger.push("quick"); slow.open(); return "quick"; }),
+        ctx.step("slow", async () => {
+          ledger.push("slow");
+          await slow.opened;
+          return "slow";
+        }),
+        ctx.step("quick", async () => {
+          ledger.push("quick");
+          slow.open();
+          return "quick";
+        }),
       ]),
     );
     const run = await crew.start("f", { input: 1 });
@@ -284,18 +341,24 @@ describe("a fork", () => {
   test("from a step that is not there names those that are", async () => {
     const run = await crewOf(async (ctx) => ctx.step("a", () => 1)).start("f", { input: 1 });
     await run.result();
-    await expect(run.fork({ from: "b" })).rejects.toMatchObject({ code: "STEP_NOT_FOUND", message: expect.stringContaining("Its steps: a") });
+    await expect(run.fork({ from: "b" })).rejects.toMatchObject({
+      code: "STEP_NOT_FOUND",
+      message: expect.stringContaining("Its steps: a"),
+    });
   });
 
   test("of values that stand beside the journal survives the end of the old run", async () => {
     const clock = new JumpingClock();
     const big = "x".repeat(200_000);
-    const crew = crewOf(async (ctx) => {
-      const a = await ctx.step("a", () => big);
-      await ctx.step("b", () => 1);
-      await ctx.waitFor("go");
-      return a.length;
-    }, { clock, worker: { lease: "365d" }, retention: { runs: "1d" } });
+    const crew = crewOf(
+      async (ctx) => {
+        const a = await ctx.step("a", () => big);
+        await ctx.step("b", () => 1);
+        await ctx.waitFor("go");
+        return a.length;
+      },
+      { clock, worker: { lease: "365d" }, retention: { runs: "1d" } },
+    );
     const run = await crew.start("f", { input: big, deadline: "30d" });
     await reaches(run, "signal");
     const fork = await run.fork({ from: "b" });
@@ -315,7 +378,11 @@ describe("a retry", () => {
     let isBroken = true;
     const crew = crewOf(async (ctx) => {
       await ctx.step("a", () => ledger.push("a"));
-      return ctx.step("b", () => { ledger.push("b"); if (isBroken) throw new Error("broken"); return "mended"; });
+      return ctx.step("b", () => {
+        ledger.push("b");
+        if (isBroken) throw new Error("broken");
+        return "mended";
+      });
     });
     const run = await crew.start("f", { input: 1 });
     await expect(run.result()).rejects.toThrow("broken");
@@ -332,12 +399,29 @@ describe("a retry", () => {
     const ledger: string[] = [];
     let isBroken = true;
     const crew = crewOf(async (ctx) => {
-      await ctx.step("optional", () => { ledger.push("optional"); throw new Error("never mind"); }).catch(() => {});
+      await ctx
+        .step("optional", () => {
+          ledger.push("optional");
+          throw new Error("never mind");
+        })
+        .catch(() => {});
       await ctx.step("charge", () => ledger.push("charge"));
       return ctx.all([
-        ctx.step("bad", () => { ledger.push("bad"); if (isBroken) throw new Error("broken"); return "mended"; }),
-        ctx.step("worse", () => { ledger.push("worse"); if (isBroken) throw new Error("broken too"); return "mended too"; }),
-        ctx.step("send", async () => { await new Promise((tick) => setTimeout(tick, 20)); ledger.push("send"); return "sent"; }),
+        ctx.step("bad", () => {
+          ledger.push("bad");
+          if (isBroken) throw new Error("broken");
+          return "mended";
+        }),
+        ctx.step("worse", () => {
+          ledger.push("worse");
+          if (isBroken) throw new Error("broken too");
+          return "mended too";
+        }),
+        ctx.step("send", async () => {
+          await new Promise((tick) => setTimeout(tick, 20));
+          ledger.push("send");
+          return "sent";
+        }),
       ]);
     });
     const run = await crew.start("f", { input: 1 });
@@ -350,7 +434,12 @@ describe("a retry", () => {
   test("of a run that was cancelled or expired repeats nothing, also not behind a failure that was caught", async () => {
     const ledger: string[] = [];
     const crew = crewOf(async (ctx) => {
-      await ctx.step("optional", () => { ledger.push("optional"); throw new Error("never mind"); }).catch(() => {});
+      await ctx
+        .step("optional", () => {
+          ledger.push("optional");
+          throw new Error("never mind");
+        })
+        .catch(() => {});
       await ctx.step("charge", () => ledger.push("charge"));
       return ctx.waitFor("go");
     });
@@ -368,16 +457,22 @@ describe("a retry", () => {
   test("of a run that cleaned up behind its failure need not clean up again when all goes well", async () => {
     const ledger: string[] = [];
     let isBroken = true;
-    const crew = crewOf(async (ctx) => {
-      try {
-        await ctx.step("book", () => { ledger.push("book"); if (isBroken) throw new Error("full"); });
-        await ctx.step("pay", () => ledger.push("pay"));
-        return ctx.step("mail", () => ledger.push("mail"));
-      } catch (error) {
-        await ctx.step("apologise", () => ledger.push("apologise"));
-        throw error;
-      }
-    }, { clock: new JumpingClock(40) });
+    const crew = crewOf(
+      async (ctx) => {
+        try {
+          await ctx.step("book", () => {
+            ledger.push("book");
+            if (isBroken) throw new Error("full");
+          });
+          await ctx.step("pay", () => ledger.push("pay"));
+          return ctx.step("mail", () => ledger.push("mail"));
+        } catch (error) {
+          await ctx.step("apologise", () => ledger.push("apologise"));
+          throw error;
+        }
+      },
+      { clock: new JumpingClock(40) },
+    );
     const run = await crew.start("f", { input: 1 });
     await expect(run.result()).rejects.toThrow("full");
     isBroken = false;
@@ -429,7 +524,17 @@ describe("a retry", () => {
 describe("a parent that fails", () => {
   test("takes its children along that nobody waits for any more", async () => {
     const child = flow("child", async (ctx) => ctx.waitFor("never"));
-    const crew = makeCrew([child, flow("f", async (ctx) => Promise.all([ctx.call(child, { input: 1 }), ctx.sleep(200).then(() => { throw new Error("gave up"); })]))]);
+    const crew = makeCrew([
+      child,
+      flow("f", async (ctx) =>
+        Promise.all([
+          ctx.call(child, { input: 1 }),
+          ctx.sleep(200).then(() => {
+            throw new Error("gave up");
+          }),
+        ]),
+      ),
+    ]);
     const run = await crew.start("f", { input: 1 });
     await expect(run.result()).rejects.toThrow("gave up");
     await until("the child has ended", async () => (await crew.runs({ agent: "child" }))[0]?.status === "cancelled");
@@ -468,14 +573,28 @@ describe("a reader's cursor", () => {
 
   test("of the future is refused and does not wait for ever", async () => {
     const { run } = await done();
-    for (const cursor of ["900", "900.1", "999999999"]) await expect(readAll(run, cursor)).rejects.toMatchObject({ code: "CURSOR_INVALID" });
+    for (const cursor of ["900", "900.1", "999999999"])
+      await expect(readAll(run, cursor)).rejects.toMatchObject({ code: "CURSOR_INVALID" });
   });
 });
 
 test("a fork of a turn knows the state its session had", async () => {
   const visits = sessionState("visits", 0);
   const model = scripted(({ prompt }): Answer => (prompt.at(-1)?.role === "user" ? { calls: [call("count", {})] } : "ok"));
-  const crew = makeCrew([agent("a", { model, tools: { count: tool({ inputSchema: z.object({}), execute: async () => { visits.update((n) => n + 1); return visits.get(); } }) } })]);
+  const crew = makeCrew([
+    agent("a", {
+      model,
+      tools: {
+        count: tool({
+          inputSchema: z.object({}),
+          execute: async () => {
+            visits.update((n) => n + 1);
+            return visits.get();
+          },
+        }),
+      },
+    }),
+  ]);
   await (await crew.start("a", { prompt: "1", session: "s" })).result();
   const second = await crew.start("a", { prompt: "2", session: "s" });
   await second.result();

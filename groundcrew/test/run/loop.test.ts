@@ -9,8 +9,9 @@ import { gate, makeCrew, reaches, readAll } from "../support/crew.ts";
 import { type Answer, call, refusal, results, scripted, shown } from "../support/model.ts";
 
 const anything = z.looseObject({});
-const act = (execute: (input: Record<string, unknown>, options: { abortSignal?: AbortSignal | undefined; messages: unknown[] }) => unknown) =>
-  tool({ inputSchema: anything, execute: execute as never });
+const act = (
+  execute: (input: Record<string, unknown>, options: { abortSignal?: AbortSignal | undefined; messages: unknown[] }) => unknown,
+) => tool({ inputSchema: anything, execute: execute as never });
 
 /** Runs an agent whose model calls `work` once with `input` and then says what it read. */
 async function tellOf(execute: (input: Record<string, unknown>) => unknown, input: unknown = {}, policy = {}) {
@@ -23,12 +24,22 @@ async function tellOf(execute: (input: Record<string, unknown>) => unknown, inpu
 describe("tool calls of one answer", () => {
   test("run side by side, and whatever order they end in, the model is shown the same", async () => {
     const prompts: string[] = [];
-    for (const order of [["a", "b", "c"], ["c", "a", "b"], ["b", "c", "a"]]) {
+    for (const order of [
+      ["a", "b", "c"],
+      ["c", "a", "b"],
+      ["b", "c", "a"],
+    ]) {
       const gates = new Map(order.map((name) => [name, gate()]));
       let running = 0;
       const model = scripted([{ text: "three", calls: ["a", "b", "c"].map((name) => call("work", { name }, name)) }, "done"]);
       const work = act(async ({ name }) => {
-        if (++running === 3) (async () => { for (const next of order) { gates.get(next)?.open(); await new Promise((tick) => setTimeout(tick, 5)); } })();
+        if (++running === 3)
+          (async () => {
+            for (const next of order) {
+              gates.get(next)?.open();
+              await new Promise((tick) => setTimeout(tick, 5));
+            }
+          })();
         await gates.get(String(name))?.opened;
         return { of: name };
       });
@@ -45,14 +56,24 @@ describe("tool calls of one answer", () => {
       seen.push(n);
       return `result ${n}`;
     });
-    const model = scripted([{ calls: [call("work", { n: 1 }, "x"), call("work", { n: 2 }, "x")] }, { calls: [call("work", { n: 3 }, "x")] }, "done"]);
+    const model = scripted([
+      { calls: [call("work", { n: 1 }, "x"), call("work", { n: 2 }, "x")] },
+      { calls: [call("work", { n: 3 }, "x")] },
+      "done",
+    ]);
     const run = await makeCrew([agent("a", { model, tools: { work } })]).start("a", { prompt: "go" });
     expect(await run.result()).toBe("done");
     expect(seen.sort()).toEqual([1, 2, 3]);
     const told = results(model.doStreamCalls[2]?.prompt ?? []);
-    expect(Object.values(told).map(({ value }) => value).sort()).toEqual(["result 1", "result 2", "result 3"]);
+    expect(
+      Object.values(told)
+        .map(({ value }) => value)
+        .sort(),
+    ).toEqual(["result 1", "result 2", "result 3"]);
     const prompt = model.doStreamCalls[2]?.prompt ?? [];
-    const asked = prompt.flatMap((message) => (message.role === "assistant" ? message.content : [])).flatMap((part) => (part.type === "tool-call" ? [part.toolCallId] : []));
+    const asked = prompt
+      .flatMap((message) => (message.role === "assistant" ? message.content : []))
+      .flatMap((part) => (part.type === "tool-call" ? [part.toolCallId] : []));
     expect(asked).toEqual(Object.keys(told));
   });
 
@@ -97,7 +118,11 @@ describe("what a model gets wrong is told to the model, and runs nothing", () =>
     ["arguments that are no JSON", call("pay", "{amount: 1", "c"), /JSON|parse|input/i],
     ["no arguments", call("pay", "", "c"), /amount|number|input/i],
     ["arguments with a prototype key", call("pay", '{"amount":1,"__proto__":{"admin":true}}', "c"), /prototype|input|JSON/i],
-    ["arguments with a constructor key", call("pay", '{"amount":1,"constructor":{"prototype":{"admin":true}}}', "c"), /prototype|input|JSON/i],
+    [
+      "arguments with a constructor key",
+      call("pay", '{"amount":1,"constructor":{"prototype":{"admin":true}}}', "c"),
+      /prototype|input|JSON/i,
+    ],
   ])("%s", async (_what, said, tells) => {
     const { ran, pay } = strict();
     const model = scripted([{ calls: [said] }, "sorry"]);
@@ -135,7 +160,15 @@ describe("what a tool does wrong is the model's to know, never the end of the pr
     ["a number", 7, /7/],
     ["a symbol", Symbol("s"), /Symbol\(s\)/],
     ["an object", { code: 1 }, /an object/],
-    ["an object whose text cannot be had", { toString: () => { throw new Error("no"); } }, /an object/],
+    [
+      "an object whose text cannot be had",
+      {
+        toString: () => {
+          throw new Error("no");
+        },
+      },
+      /an object/,
+    ],
     ["an error with a cause", new Error("outer", { cause: new Error("inner") }), /outer/],
     ["an error with a very long message", new Error("x".repeat(1_000_000)), /^x{1000,}$/],
     ["an AbortError of its own making", new DOMException("gone", "AbortError"), /gone/],
@@ -149,20 +182,55 @@ describe("what a tool does wrong is the model's to know, never the end of the pr
   });
 
   test("it rejects with an error whose message cannot be read: the run ends with a typed error", async () => {
-    const evil = Object.defineProperty(new Error(), "message", { get: () => { throw new Error("no"); } });
-    const outcome = await tellOf(() => Promise.reject(evil)).then(({ output }) => output, (error) => error);
+    const evil = Object.defineProperty(new Error(), "message", {
+      get: () => {
+        throw new Error("no");
+      },
+    });
+    const outcome = await tellOf(() => Promise.reject(evil)).then(
+      ({ output }) => output,
+      (error) => error,
+    );
     expect(outcome === "done" || isError(outcome)).toBe(true);
   });
 
   test.each<[string, () => unknown, RegExp]>([
     ["a function inside its result: the path is named", () => ({ rows: [{ id: 1 }, { id: 2, save: () => {} }] }), /rows\[1\]\.save/],
     ["a symbol", () => ({ kind: Symbol("x") }), /kind/],
-    ["an instance of a class nobody registered", () => ({ at: new (class Money { n = 1; })() }), /at.*Money|Money.*at/],
+    [
+      "an instance of a class nobody registered",
+      () => ({
+        at: new (class Money {
+          n = 1;
+        })(),
+      }),
+      /at.*Money|Money.*at/,
+    ],
     ["more than the bound", () => "x".repeat(MAX_VALUE_BYTES + 1), /bytes|MiB|MB|large/i],
     ["a prototype key", () => JSON.parse('{"rows":[{"__proto__":{"admin":true}}]}'), /rows\[0\].*__proto__/],
     ["a promise inside its result", () => ({ later: Promise.resolve(1) }), /later/],
-    ["a proxy that throws", () => new Proxy({}, { ownKeys: () => { throw new Error("no"); } }), /./],
-    ["a getter that throws", () => ({ get total() { throw new Error("no total"); } }), /./],
+    [
+      "a proxy that throws",
+      () =>
+        new Proxy(
+          {},
+          {
+            ownKeys: () => {
+              throw new Error("no");
+            },
+          },
+        ),
+      /./,
+    ],
+    [
+      "a getter that throws",
+      () => ({
+        get total() {
+          throw new Error("no total");
+        },
+      }),
+      /./,
+    ],
   ])("it returns %s", async (_what, value, tells) => {
     const { output, told } = await tellOf(value);
     expect(output).toBe("done");
@@ -228,10 +296,14 @@ describe("what a tool does wrong is the model's to know, never the end of the pr
   test("it goes on changing what it returned: the model is shown what was recorded", async () => {
     const rows: number[] = [];
     const model = scripted([{ calls: [call("work", {}, "a")] }, { calls: [call("work", {}, "b")] }, "done"]);
-    const run = await makeCrew([agent("a", { model, tools: { work: act(() => (rows.push(rows.length), rows)) } })]).start("a", { prompt: "go" });
+    const run = await makeCrew([agent("a", { model, tools: { work: act(() => { rows.push(rows.length); return rows; }) } })]).start("a", {
+      prompt: "go",
+    });
     await run.result();
     expect(results(model.doStreamCalls[2]?.prompt ?? [])).toMatchObject({ a: { value: [0] }, b: { value: [0, 1] } });
-    const recorded = (await run.journal()).flatMap((event) => (event.type === "step.succeeded" && event.step.startsWith("tool:") ? [event.value] : []));
+    const recorded = (await run.journal()).flatMap((event) =>
+      event.type === "step.succeeded" && event.step.startsWith("tool:") ? [event.value] : [],
+    );
     expect(recorded).toEqual([[0], [0, 1]]);
   });
 
@@ -244,7 +316,7 @@ describe("what a tool does wrong is the model's to know, never the end of the pr
   test("it never settles and may not be repeated: the run waits for a person, and the model is told nothing it would repeat", async () => {
     let count = 0;
     const model = scripted([{ calls: [call("work", {})] }, "done"]);
-    const work = act(() => (count++, new Promise(() => {})));
+    const work = act(() => { count++; return new Promise(() => {}); });
     const run = await makeCrew([agent("a", { model, tools: { work }, policy: { work: { timeout: 30 } } })]).start("a", { prompt: "go" });
     const view = await reaches(run, "unknown_outcome");
     expect(view.summary).toMatch(/work.*groundcrew resolve/);
@@ -261,7 +333,9 @@ describe("what a tool does wrong is the model's to know, never the end of the pr
       await next.opened;
       return "done";
     });
-    const run = await makeCrew([agent("a", { model, tools: { work: act(() => late.opened) }, policy: { work: { effect: "read", timeout: 30 } } })]).start("a", { prompt: "go" });
+    const run = await makeCrew([
+      agent("a", { model, tools: { work: act(() => late.opened) }, policy: { work: { effect: "read", timeout: 30 } } }),
+    ]).start("a", { prompt: "go" });
     await late.opened;
     next.open();
     expect(await run.result()).toBe("done");
@@ -285,7 +359,9 @@ describe("what a tool does wrong is the model's to know, never the end of the pr
       }, 10);
       return new Promise(() => {});
     });
-    const run = await makeCrew([agent("a", { model, tools: { work }, policy: { work: { effect: "read", timeout: 30 } } })]).start("a", { prompt: "go" });
+    const run = await makeCrew([agent("a", { model, tools: { work }, policy: { work: { effect: "read", timeout: 30 } } })]).start("a", {
+      prompt: "go",
+    });
     await run.result();
     const said = JSON.stringify(await run.journal());
     expect(said).toContain("begun");
@@ -295,7 +371,12 @@ describe("what a tool does wrong is the model's to know, never the end of the pr
   test("its signal fires when its time is over", async () => {
     let reason: unknown;
     await tellOf(
-      () => new Promise(() => currentCall().signal.addEventListener("abort", () => { reason = currentCallReason(); })),
+      () =>
+        new Promise(() =>
+          currentCall().signal.addEventListener("abort", () => {
+            reason = currentCallReason();
+          }),
+        ),
       {},
       { effect: "read", timeout: 20 },
     );
@@ -338,8 +419,18 @@ describe("what a tool does wrong is the model's to know, never the end of the pr
 
   test("it says itself how the model reads its result; when that fails, the model is told", async () => {
     const model = scripted([{ calls: [call("good", {}), call("bad", {})] }, "done"]);
-    const good = tool({ inputSchema: anything, execute: () => ({ n: 1 }), toModelOutput: ({ output }) => ({ type: "text", value: `n is ${(output as { n: number }).n}` }) });
-    const bad = tool({ inputSchema: anything, execute: () => ({ n: 1 }), toModelOutput: () => { throw new Error("cannot say"); } });
+    const good = tool({
+      inputSchema: anything,
+      execute: () => ({ n: 1 }),
+      toModelOutput: ({ output }) => ({ type: "text", value: `n is ${(output as { n: number }).n}` }),
+    });
+    const bad = tool({
+      inputSchema: anything,
+      execute: () => ({ n: 1 }),
+      toModelOutput: () => {
+        throw new Error("cannot say");
+      },
+    });
     await (await makeCrew([agent("a", { model, tools: { good, bad } })]).start("a", { prompt: "go" })).result();
     expect(results(model.doStreamCalls[1]?.prompt ?? [])).toMatchObject({
       "call-good": { type: "text", value: "n is 1" },
@@ -353,7 +444,9 @@ describe("a keyed tool", () => {
     const keys: string[] = [];
     const model = scripted(({ n }) => (n % 2 === 1 ? { calls: [call("work", { order: "7" })] } : "done"));
     const work = act(() => keys.push(currentCall().key));
-    const crew = makeCrew([agent("a", { model, tools: { work }, policy: { work: { effect: "keyed", key: (input) => String(input["order"]) } } })]);
+    const crew = makeCrew([
+      agent("a", { model, tools: { work }, policy: { work: { effect: "keyed", key: (input) => String(input["order"]) } } }),
+    ]);
     await (await crew.start("a", { prompt: "go" })).result();
     await (await crew.start("a", { prompt: "go" })).result();
     expect(keys).toHaveLength(2);
@@ -363,7 +456,13 @@ describe("a keyed tool", () => {
   test("never shares a key between tenants: another's order of the same number is another action", async () => {
     const keys: string[] = [];
     const model = scripted(({ n }) => (n % 2 === 1 ? { calls: [call("work", { order: "7" })] } : "done"));
-    const crew = makeCrew([agent("a", { model, tools: { work: act(() => keys.push(currentCall().key)) }, policy: { work: { effect: "keyed", key: (input) => String(input["order"]) } } })]);
+    const crew = makeCrew([
+      agent("a", {
+        model,
+        tools: { work: act(() => keys.push(currentCall().key)) },
+        policy: { work: { effect: "keyed", key: (input) => String(input["order"]) } },
+      }),
+    ]);
     await (await crew.start("a", { prompt: "go", principal: { tenant: "one" } })).result();
     await (await crew.start("a", { prompt: "go", principal: { tenant: "two" } })).result();
     expect(new Set(keys).size).toBe(2);
@@ -373,7 +472,12 @@ describe("a keyed tool", () => {
     ["undefined", () => undefined],
     ["an empty text", () => ""],
     ["an object", () => ({ id: 7 })],
-    ["a failure", () => { throw new Error("no order id"); }],
+    [
+      "a failure",
+      () => {
+        throw new Error("no order id");
+      },
+    ],
   ])("whose key comes out as %s does not run: two actions would be taken for one", async (_what, key) => {
     let ran = 0;
     const { output, told } = await tellOf(() => ran++, {}, { effect: "keyed", key });
@@ -390,14 +494,20 @@ describe("the loop ends where its author says", () => {
     const model = endless();
     const run = await makeCrew([agent("a", { model, tools: { work: act(() => "ok") }, steps: 3 })]).start("a", { prompt: "go" });
     const error = await run.result().catch((thrown) => thrown);
-    expect(error).toMatchObject({ code: "STEP_CAP_REACHED", run: run.id, message: expect.stringMatching(/"a".*3 model steps.*raise `steps`/) });
+    expect(error).toMatchObject({
+      code: "STEP_CAP_REACHED",
+      run: run.id,
+      message: expect.stringMatching(/"a".*3 model steps.*raise `steps`/),
+    });
     expect(model.doStreamCalls).toHaveLength(3);
     expect((await run.view()).summary).toMatch(/^Failed: .*3 model steps/);
   });
 
   test("at `stopWhen`, with the text so far, and without another model call", async () => {
     const model = endless();
-    const run = await makeCrew([agent("a", { model, tools: { work: act(() => "ok") }, stopWhen: isStepCount(2) })]).start("a", { prompt: "go" });
+    const run = await makeCrew([agent("a", { model, tools: { work: act(() => "ok") }, stopWhen: isStepCount(2) })]).start("a", {
+      prompt: "go",
+    });
     expect(await run.result()).toBe("thinking 2");
     expect(model.doStreamCalls).toHaveLength(2);
   });
@@ -406,7 +516,9 @@ describe("the loop ends where its author says", () => {
     let ran = 0;
     const model = scripted([{ calls: [call("other", {})] }, { text: "bye", calls: [call("hangUp", {})] }]);
     const tools = { other: act(() => "ok"), hangUp: act(() => ++ran) };
-    const run = await makeCrew([agent("a", { model, tools, stopWhen: [isStepCount(9), hasToolCall("hangUp")] })]).start("a", { prompt: "go" });
+    const run = await makeCrew([agent("a", { model, tools, stopWhen: [isStepCount(9), hasToolCall("hangUp")] })]).start("a", {
+      prompt: "go",
+    });
     expect(await run.result()).toBe("bye");
     expect(ran).toBe(1);
   });
@@ -420,7 +532,12 @@ describe("the loop ends where its author says", () => {
         tools: { work: act(({ n }) => `found ${n}`) },
         stopWhen: ({ steps }) => {
           const last = steps.at(-1);
-          seen.push({ text: last?.text, calls: last?.toolCalls.map(({ toolName }) => toolName), results: last?.toolResults.map(({ output }) => output), finish: last?.finishReason });
+          seen.push({
+            text: last?.text,
+            calls: last?.toolCalls.map(({ toolName }) => toolName),
+            results: last?.toolResults.map(({ output }) => output),
+            finish: last?.finishReason,
+          });
           return steps.length === 2;
         },
       }),
@@ -433,7 +550,15 @@ describe("the loop ends where its author says", () => {
   });
 
   test("a condition that throws ends the run with a typed error", async () => {
-    const run = await makeCrew([agent("a", { model: endless(), tools: { work: act(() => "ok") }, stopWhen: () => { throw new Error("bad condition"); } })]).start("a", { prompt: "go" });
+    const run = await makeCrew([
+      agent("a", {
+        model: endless(),
+        tools: { work: act(() => "ok") },
+        stopWhen: () => {
+          throw new Error("bad condition");
+        },
+      }),
+    ]).start("a", { prompt: "go" });
     await expect(run.result()).rejects.toMatchObject({ name: "GroundcrewError", message: expect.stringContaining("bad condition") });
   });
 });
@@ -476,7 +601,11 @@ describe("structured output", async () => {
     expect(await run.result()).toEqual({ total: 7 });
   });
 
-  test.each([["no JSON", "seven"], ["JSON of another shape", '{"total":"seven"}'], ["nothing", ""]])("that comes as %s is a typed failure, not an output", async (_what, text) => {
+  test.each([
+    ["no JSON", "seven"],
+    ["JSON of another shape", '{"total":"seven"}'],
+    ["nothing", ""],
+  ])("that comes as %s is a typed failure, not an output", async (_what, text) => {
     const run = await makeCrew([agent("a", { model: scripted([{ text }]), output })]).start("a", { prompt: "go" });
     await expect(run.result()).rejects.toMatchObject({ code: "OUTPUT_INVALID" });
     expect(await run.view()).not.toHaveProperty("output");
@@ -484,7 +613,9 @@ describe("structured output", async () => {
 
   test("that never came because `stopWhen` ended the run is a typed failure, not undefined", async () => {
     const model = scripted([{ calls: [call("work", {})] }]);
-    const run = await makeCrew([agent("a", { model, output, tools: { work: act(() => "ok") }, stopWhen: isStepCount(1) })]).start("a", { prompt: "go" });
+    const run = await makeCrew([agent("a", { model, output, tools: { work: act(() => "ok") }, stopWhen: isStepCount(1) })]).start("a", {
+      prompt: "go",
+    });
     await expect(run.result()).rejects.toMatchObject({ code: "OUTPUT_INVALID" });
   });
 });
@@ -507,7 +638,11 @@ describe("a provider that fails", () => {
     expect(model.doStreamCalls).toHaveLength(MAX_ATTEMPTS);
   });
 
-  test.each([["a refusal that is final", refusal(401)], ["a mistake in the request", refusal(400)], ["what is no API error", new TypeError("bad")]])("with %s is not asked again", async (_what, error) => {
+  test.each([
+    ["a refusal that is final", refusal(401)],
+    ["a mistake in the request", refusal(400)],
+    ["what is no API error", new TypeError("bad")],
+  ])("with %s is not asked again", async (_what, error) => {
     const model = scripted([error, "never said"]);
     const run = await makeCrew([agent("a", { model })]).start("a", { prompt: "go" });
     await expect(run.result()).rejects.toMatchObject({ code: "MODEL_FAILED" });
@@ -534,7 +669,9 @@ describe("a provider that fails", () => {
 
   test("whose stream ends without a word is a failure, not an empty answer", async () => {
     const { MockLanguageModelV4 } = await import("ai/test");
-    const model = new MockLanguageModelV4({ doStream: async () => ({ stream: new ReadableStream({ start: (controller) => controller.close() }) }) });
+    const model = new MockLanguageModelV4({
+      doStream: async () => ({ stream: new ReadableStream({ start: (controller) => controller.close() }) }),
+    });
     const run = await makeCrew([agent("a", { model })]).start("a", { prompt: "go" });
     await expect(run.result()).rejects.toMatchObject({ code: "MODEL_FAILED" });
   });

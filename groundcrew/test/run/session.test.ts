@@ -31,7 +31,11 @@ describe("turns of one session", () => {
     for (const [n, { prompt }] of model.doStreamCalls.entries()) {
       const lines = shown(prompt);
       expect(lines).toHaveLength(2 * n + 1);
-      if (n > 0) expect(lines.slice(0, -1)).toEqual([...shown(model.doStreamCalls[n - 1]?.prompt ?? []), `assistant: answer to ${saidLast(shown(model.doStreamCalls[n - 1]?.prompt ?? []))}`]);
+      if (n > 0)
+        expect(lines.slice(0, -1)).toEqual([
+          ...shown(model.doStreamCalls[n - 1]?.prompt ?? []),
+          `assistant: answer to ${saidLast(shown(model.doStreamCalls[n - 1]?.prompt ?? []))}`,
+        ]);
     }
     expect(new Set(model.doStreamCalls.map(({ prompt }) => saidLast(shown(prompt)))).size).toBe(50);
   });
@@ -68,18 +72,22 @@ describe("turns of one session", () => {
       if (asked === "fail") return new TypeError("model is broken");
       return asked === "hang" ? { text: "let me see", calls: [call("wait", {}, "w"), call("look", {}, "l")] } : "fine";
     });
-    const wait = tool({ inputSchema: anything, execute: () => (hold.open(), new Promise<string>(() => {})) });
+    const wait = tool({ inputSchema: anything, execute: () => { hold.open(); return new Promise<string>(() => {}); } });
     const look = tool({ inputSchema: anything, execute: async () => "seen" });
     const crew = makeCrew([agent("a", { model, tools: { wait, look }, policy: { wait: { effect: "read" } } })]);
     await expect((await crew.start("a", { prompt: "fail", session: "s" })).result()).rejects.toMatchObject({ code: "MODEL_FAILED" });
     const hung = await crew.start("a", { prompt: "hang", session: "s" });
     await hold.opened;
-    await until("the other call has ended", async () => (await hung.journal()).some((event) => event.type === "step.succeeded" && event.step === "tool:l"));
+    await until("the other call has ended", async () =>
+      (await hung.journal()).some((event) => event.type === "step.succeeded" && event.step === "tool:l"),
+    );
     await hung.cancel();
     await expect(hung.result()).rejects.toMatchObject({ code: "RUN_CANCELLED" });
     expect(await (await crew.start("a", { prompt: "go on", session: "s" })).result()).toBe("fine");
     const prompt = model.doStreamCalls.at(-1)?.prompt ?? [];
-    const asked = prompt.flatMap((message) => (message.role === "assistant" ? message.content : [])).flatMap((part) => (part.type === "tool-call" ? [part.toolCallId] : []));
+    const asked = prompt
+      .flatMap((message) => (message.role === "assistant" ? message.content : []))
+      .flatMap((part) => (part.type === "tool-call" ? [part.toolCallId] : []));
     expect(asked).toEqual(["w", "l"]);
     expect(Object.keys(results(prompt)).sort()).toEqual(["l", "w"]);
     expect(results(prompt)["w"]?.type).toBe("error-text");
@@ -104,9 +112,15 @@ describe("a session belongs to one user of one tenant and one agent", () => {
 
   test("another user, or another agent, is told that there is no such session, and no run is made", async () => {
     const { crew } = await setup();
-    for (const [name, user] of [["a", "bob"], ["b", "ann"], ["a", "ANN"]] as const) {
+    for (const [name, user] of [
+      ["a", "bob"],
+      ["b", "ann"],
+      ["a", "ANN"],
+    ] as const) {
       for (const whenBusy of ["queue", "reject", "interrupt", "steer"] as const) {
-        await expect(crew.start(name, { prompt: "mine?", session: "s", whenBusy, principal: { tenant: "t", user } })).rejects.toMatchObject({ code: "SESSION_NOT_FOUND" });
+        await expect(crew.start(name, { prompt: "mine?", session: "s", whenBusy, principal: { tenant: "t", user } })).rejects.toMatchObject(
+          { code: "SESSION_NOT_FOUND" },
+        );
       }
     }
     expect(await crew.runs()).toHaveLength(1);
@@ -148,7 +162,10 @@ describe("a message that comes while a turn is running", () => {
 
   test("`reject`: is refused, says when to try again, and leaves no trace", async () => {
     const { crew, first, hold } = await busy();
-    await expect(crew.start("a", { prompt: "second", session: "s", whenBusy: "reject" })).rejects.toMatchObject({ code: "SESSION_BUSY", retryAfterMs: expect.any(Number) });
+    await expect(crew.start("a", { prompt: "second", session: "s", whenBusy: "reject" })).rejects.toMatchObject({
+      code: "SESSION_BUSY",
+      retryAfterMs: expect.any(Number),
+    });
     hold.open();
     await first.result();
     expect(await (await crew.start("a", { prompt: "third", session: "s", whenBusy: "reject" })).result()).toBe("answer to third");
@@ -185,7 +202,7 @@ describe("a message that comes while a turn is running", () => {
     const hold = gate();
     const began = gate();
     const model = scripted([{ calls: [call("work", {}, "w")] }, "done"]);
-    const work = tool({ inputSchema: anything, execute: async () => (began.open(), await hold.opened, "worked") });
+    const work = tool({ inputSchema: anything, execute: async () => { began.open(); await hold.opened; return "worked"; } });
     const crew = makeCrew([agent("a", { model, tools: { work } })]);
     const run = await crew.start("a", { prompt: "go", session: "s" });
     await began.opened;
@@ -224,7 +241,10 @@ describe("a message that comes while a turn is running", () => {
 
   test("an unknown policy is refused", async () => {
     const { crew } = await busy();
-    await expect(crew.start("a", { prompt: "x", session: "s", whenBusy: "push" as never })).rejects.toMatchObject({ code: "INPUT_INVALID", message: expect.stringMatching(/whenBusy.*queue, reject, interrupt, steer/) });
+    await expect(crew.start("a", { prompt: "x", session: "s", whenBusy: "push" as never })).rejects.toMatchObject({
+      code: "INPUT_INVALID",
+      message: expect.stringMatching(/whenBusy.*queue, reject, interrupt, steer/),
+    });
   });
 });
 
@@ -239,7 +259,10 @@ describe("typed state of a session", () => {
   const stateful = (answers: Answer[]) => {
     const model = scripted(answers);
     const tools = {
-      add: tool({ inputSchema: z.object({ name: z.string() }), execute: async ({ name }) => cart.update((items) => [...items, { name, added: new Date(0) }]) }),
+      add: tool({
+        inputSchema: z.object({ name: z.string() }),
+        execute: async ({ name }) => cart.update((items) => [...items, { name, added: new Date(0) }]),
+      }),
       addAndFail: tool({
         inputSchema: anything,
         execute: async (): Promise<string> => {
@@ -261,17 +284,31 @@ describe("typed state of a session", () => {
   });
 
   test("is there in later turns as it was set, dates and all; and in no other session", async () => {
-    const { crew, model } = stateful([{ calls: [call("add", { name: "tea" })] }, "ok", { calls: [call("read", {})] }, "ok", { calls: [call("read", {})] }, "ok"]);
+    const { crew, model } = stateful([
+      { calls: [call("add", { name: "tea" })] },
+      "ok",
+      { calls: [call("read", {})] },
+      "ok",
+      { calls: [call("read", {})] },
+      "ok",
+    ]);
     await (await crew.start("a", { prompt: "1", session: "s" })).result();
     await (await crew.start("a", { prompt: "2", session: "s" })).result();
-    expect(results(model.doStreamCalls[3]?.prompt ?? [])["call-read"]?.value).toEqual({ cart: [{ name: "tea", added: "1970-01-01T00:00:00.000Z" }], visits: 0 });
+    expect(results(model.doStreamCalls[3]?.prompt ?? [])["call-read"]?.value).toEqual({
+      cart: [{ name: "tea", added: "1970-01-01T00:00:00.000Z" }],
+      visits: 0,
+    });
     expect((await crew.session("s")).state).toEqual({ cart: [{ name: "tea", added: new Date(0) }] });
     await (await crew.start("a", { prompt: "3", session: "other" })).result();
     expect(results(model.doStreamCalls[5]?.prompt ?? [])["call-read"]?.value).toEqual({ cart: [], visits: 0 });
   });
 
   test("of tools that run side by side loses nothing: neither of two parts, nor of two changes to one", async () => {
-    const calls = [...Array.from({ length: 8 }, (_, n) => call("add", { name: `item ${n}` }, `a${n}`)), call("count", {}), call("count", {}, "again")];
+    const calls = [
+      ...Array.from({ length: 8 }, (_, n) => call("add", { name: `item ${n}` }, `a${n}`)),
+      call("count", {}),
+      call("count", {}, "again"),
+    ];
     const { crew } = stateful([{ calls }, "ok"]);
     await (await crew.start("a", { prompt: "1", session: "s" })).result();
     const { state } = await crew.session("s");
@@ -280,7 +317,12 @@ describe("typed state of a session", () => {
   });
 
   test("is not changed by a step that fails, whatever it did to what it read", async () => {
-    const { crew, model } = stateful([{ calls: [call("add", { name: "tea" })] }, { calls: [call("addAndFail", {})] }, { calls: [call("read", {})] }, "ok"]);
+    const { crew, model } = stateful([
+      { calls: [call("add", { name: "tea" })] },
+      { calls: [call("addAndFail", {})] },
+      { calls: [call("read", {})] },
+      "ok",
+    ]);
     await (await crew.start("a", { prompt: "1", session: "s" })).result();
     expect(results(model.doStreamCalls[3]?.prompt ?? [])["call-read"]?.value).toMatchObject({ cart: [{ name: "tea" }] });
     expect((await crew.session("s")).state).toMatchObject({ cart: [{ name: "tea" }] });
@@ -320,8 +362,13 @@ describe("retention", () => {
     const clock = new JumpingClock();
     const model = scripted(({ n }) => `answer ${n}`);
     const hold = gate();
-    const slow = agent("slow", { model: scripted(async () => (await hold.opened, "late")), deadline: "60d" });
-    const crew = makeCrew([agent("a", { model }), slow], { clock, store: tempStore(), worker: { lease: "365d" }, retention: { runs: "10d", sessions: "20d", chunks: "1d" } });
+    const slow = agent("slow", { model: scripted(async () => { await hold.opened; return "late"; }), deadline: "60d" });
+    const crew = makeCrew([agent("a", { model }), slow], {
+      clock,
+      store: tempStore(),
+      worker: { lease: "365d" },
+      retention: { runs: "10d", sessions: "20d", chunks: "1d" },
+    });
     const old = await crew.start("a", { prompt: "old" });
     await old.result();
     const abandoned = await crew.start("a", { prompt: "1", session: "abandoned" });

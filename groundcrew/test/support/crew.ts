@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { onTestFinished } from "vitest";
 import type { Definition } from "../../src/agent.ts";
 import { type Crew, type CrewOptions, groundcrew, type Run, type RunView } from "../../src/runtime.ts";
-import { type FeedItem } from "../../src/stream/feed.ts";
+import type { FeedItem } from "../../src/stream/feed.ts";
 import { until } from "./until.ts";
 
 /** A path for a store, in a folder that goes with the test. */

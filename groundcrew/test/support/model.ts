@@ -14,7 +14,10 @@ export interface SaidCall {
 }
 
 /** One answer. An Error is a provider that refuses; `breaks` is a stream that fails after what was said. */
-export type Answer = string | Error | { text?: string | string[]; calls?: SaidCall[]; breaks?: Error; gate?: Promise<unknown>; finish?: "stop" | "length" };
+export type Answer =
+  | string
+  | Error
+  | { text?: string | string[]; calls?: SaidCall[]; breaks?: Error; gate?: Promise<unknown>; finish?: "stop" | "length" };
 
 export interface Asked {
   /** From 1. */
@@ -42,12 +45,14 @@ const usage = { inputTokens: { total: 10, noCache: 10, cacheRead: 0, cacheWrite:
 function streamOf({ text = [], calls = [], breaks, gate, finish }: Exclude<Answer, string | Error>): ReadableStream<Part> {
   const deltas = [text].flat();
   const said: Part[] = [{ type: "stream-start", warnings: [] }];
-  if (deltas.length > 0) said.push({ type: "text-start", id: "t" }, ...deltas.map((delta): Part => ({ type: "text-delta", id: "t", delta })));
+  if (deltas.length > 0)
+    said.push({ type: "text-start", id: "t" }, ...deltas.map((delta): Part => ({ type: "text-delta", id: "t", delta })));
   const rest: Part[] = [];
   if (breaks) rest.push({ type: "error", error: breaks });
   else {
     if (deltas.length > 0) rest.push({ type: "text-end", id: "t" });
-    for (const { id, name, input } of calls) rest.push({ type: "tool-call", toolCallId: id, toolName: name, input: typeof input === "string" ? input : JSON.stringify(input) });
+    for (const { id, name, input } of calls)
+      rest.push({ type: "tool-call", toolCallId: id, toolName: name, input: typeof input === "string" ? input : JSON.stringify(input) });
     const unified = finish ?? (calls.length > 0 ? "tool-calls" : "stop");
     rest.push({ type: "finish", finishReason: { unified, raw: unified }, usage });
   }
@@ -69,7 +74,13 @@ export function call(name: string, input: unknown, id = `call-${name}`): SaidCal
 
 /** A provider's refusal, as the AI SDK's providers throw it. */
 export function refusal(statusCode: number, headers: Record<string, string> = {}): APICallError {
-  return new APICallError({ message: `refused with ${statusCode}`, url: "http://model", requestBodyValues: {}, statusCode, responseHeaders: headers });
+  return new APICallError({
+    message: `refused with ${statusCode}`,
+    url: "http://model",
+    requestBodyValues: {},
+    statusCode,
+    responseHeaders: headers,
+  });
 }
 
 /** What the model was sent, as plain text per message: `role: text`. */
@@ -78,7 +89,13 @@ export function shown(prompt: Prompt): string[] {
 }
 
 function partText(part: object): string {
-  const { type, text, toolName, input, output } = part as { type: string; text?: string; toolName?: string; input?: unknown; output?: unknown };
+  const { type, text, toolName, input, output } = part as {
+    type: string;
+    text?: string;
+    toolName?: string;
+    input?: unknown;
+    output?: unknown;
+  };
   if (type === "tool-call") return `${toolName}(${JSON.stringify(input)})`;
   if (type === "tool-result") return `${toolName} -> ${JSON.stringify(output)}`;
   return text ?? type;
