@@ -14,14 +14,14 @@ export async function journal(): Promise<Figure[]> {
   const file = folder.file("crew.db");
   const crew = groundcrew({ agents: [tenSteps], store: file });
   await crew.work();
-  checkpoint(file);
+  await checkpoint(file);
   const before = statSync(file).size;
   let left = RUNS;
   const lane = async () => {
     while (left-- > 0) await (await crew.start(tenSteps, { input: { n: left } })).result();
   };
   await Promise.all(Array.from({ length: LANES }, lane));
-  checkpoint(file);
+  await checkpoint(file);
   const bytes = statSync(file).size - before;
   await crew.close();
   return [

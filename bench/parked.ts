@@ -34,10 +34,10 @@ export async function parked(): Promise<Figure[]> {
   const crew = groundcrew({ agents: [waits], store: file });
   await crew.work();
   await park(WARM_UP);
-  checkpoint(file);
+  await checkpoint(file);
   const [heapBefore, bytesBefore] = [await heap(), statSync(file).size];
   const ids = await park(RUNS);
-  checkpoint(file);
+  await checkpoint(file);
   const [heapAfter, bytesAfter] = [await heap(), statSync(file).size];
   const idle = await idleCpu();
   const raw = new Raw(folder.file("raw.db"));

@@ -102,8 +102,10 @@ export class Crew {
     const definition = this.#definition(name);
     const store = await this.#open();
     if (this.#mayWork) await this.#work();
-    const { run } = await store.create(newRunOf(definition, request, this.#codec, this.#clock));
-    this.#worker?.poke();
+    const creating = store.create(newRunOf(definition, request, this.#codec, this.#clock));
+    this.#worker?.poke(); // now: its claim goes into the same commit
+    const { run } = await creating;
+    if (request.session !== undefined) this.#worker?.poke(); // it may have told a turn at work something, which no claim finds
     return this.#handle(store, run.id);
   }
 

@@ -165,11 +165,21 @@ describe("a store that cannot be had", () => {
   test.each<[string, (path: string) => string, string | RegExp]>([
     [
       "a file that is no database",
-      (path) => { writeFileSync(path, "hello, I am a text file, and a long one at that".repeat(100)); return path; },
+      (path) => {
+        writeFileSync(path, "hello, I am a text file, and a long one at that".repeat(100));
+        return path;
+      },
       /^STORE_/,
     ],
     ["a folder", (path) => dirname(path), /^STORE_/],
-    ["a path through a file", (path) => { writeFileSync(path, ""); return join(path, "crew.db"); }, /^STORE_/],
+    [
+      "a path through a file",
+      (path) => {
+        writeFileSync(path, "");
+        return join(path, "crew.db");
+      },
+      /^STORE_/,
+    ],
     ["a database that this release does not speak", () => "mysql://user:secret@host/db", "CONFIG_INVALID"],
   ])("%s: a typed error at the first use, and no password in it", async (_what, locate, code) => {
     const crew = groundcrew({ agents: [one], store: locate(tempStore()) });

@@ -16,5 +16,7 @@ if (Number.parseInt(found, 10) < NEEDED) {
   process.exit(2);
 }
 
+// Half of the start is compiling what it imports, the AI SDK above all; the cache makes that once per machine.
+(await import("node:module")).enableCompileCache();
 const { main } = await import("./program.ts");
 await main(process.argv.slice(2));

@@ -127,13 +127,33 @@ const required: Record<EventType, readonly string[]> = {
   "run.expired": ["deadline"],
 };
 
-/** One journal row: the consecutive events of one write, the last of which has number `last`. */
+/**
+ * One journal row: the consecutive events of one write. What an event shares with the one before it in the row, and what is
+ * nearly always the same, is left out: at a kilobyte a step that decides how many steps fit on a page.
+ */
 export function writeEvents(events: readonly Event[]): string {
-  return JSON.stringify(events);
+  return JSON.stringify(events.map((event, index) => packed(event, events[index - 1])));
+}
+
+type PackedEvent = Omit<Event, "seq" | "at"> & { seq?: number; at?: number; step?: string; attempt?: number; name?: string; kind?: StepKind };
+
+function packed(event: Event, before: Event | undefined): PackedEvent {
+  const result: PackedEvent = { ...event };
+  if (before) {
+    result.seq = undefined;
+    result.at = event.at === before.at ? undefined : event.at - before.at;
+  }
+  if (!isStepEvent(event)) return result;
+  if (before && isStepEvent(before) && before.step === event.step) result.step = undefined;
+  if ("attempt" in event && event.attempt === 1) result.attempt = undefined;
+  if (event.type === "step.started" && event.name === event.step) result.name = undefined;
+  if (event.type === "step.started" && event.kind === "code") result.kind = undefined;
+  return result;
 }
 
 /**
  * The events of a row, checked.
+ * @param last the number of the row's last event.
  * @throws GroundcrewError `EVENT_UNREADABLE` for anything that is not a known event: a run is never resumed on a guess.
  */
 export function readEvents(run: string, last: number, row: string): Event[] {
@@ -147,16 +167,38 @@ export function readEvents(run: string, last: number, row: string): Event[] {
 
   const first = last - parsed.length + 1;
   for (let i = 0; i < parsed.length; i++) {
-    const event = parsed[i];
-    const isKnown = typeof event === "object" && event !== null && Object.hasOwn(required, event.type);
-    const fields = isKnown ? required[event.type as EventType] : undefined;
-    if (!fields) throw unreadable(run, first + i, `its type ${JSON.stringify(event?.type)} is not known to this release`);
+    const seq = first + i;
+    const type: unknown = parsed[i]?.type;
+    const fields = typeof type === "string" && Object.hasOwn(required, type) ? required[type as EventType] : undefined;
+    if (!fields) throw unreadable(run, seq, `its type ${JSON.stringify(type)} is not known to this release`);
+    const event = unpacked(parsed[i], parsed[i - 1], seq);
     for (const field of fields) {
-      if (event[field] === undefined) throw unreadable(run, first + i, `${event.type} lacks \`${field}\``);
+      if (event[field] === undefined) throw unreadable(run, seq, `${event.type} lacks \`${field}\``);
     }
-    if (event.seq !== first + i) throw unreadable(run, first + i, `it says it is number ${event.seq}`);
+    if (event.seq !== seq) throw unreadable(run, seq, `it says it is number ${event.seq}`);
   }
   return parsed as Event[];
+}
+
+/** Fills in, in place, what `packed` left out. */
+function unpacked(event: PackedEvent, before: Event | undefined, seq: number): PackedEvent & Record<string, unknown> {
+  if (before) {
+    event.seq ??= seq;
+    event.at = before.at + (event.at ?? 0);
+  }
+  if (event.type.startsWith("step.")) {
+    if (before && isStepEvent(before)) event.step ??= before.step;
+    if (event.type !== "step.resolved") event.attempt ??= 1;
+    if (event.type === "step.started") {
+      event.name ??= event.step;
+      event.kind ??= "code";
+    }
+  }
+  return event as PackedEvent & Record<string, unknown>;
+}
+
+function isStepEvent(event: Event): event is Extract<Event, { type: `step.${string}` }> {
+  return event.type.startsWith("step.");
 }
 
 function unreadable(run: string, seq: number, why: string, cause?: unknown): GroundcrewError {

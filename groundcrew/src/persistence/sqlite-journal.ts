@@ -1,7 +1,7 @@
 import type { DatabaseSync, StatementSync } from "node:sqlite";
 import { GroundcrewError } from "../errors.ts";
 import type { Blob } from "./codec.ts";
-import { type Chunk, type Event, readEvents } from "./event.ts";
+import { type Chunk, type Event, readEvents, writeEvents } from "./event.ts";
 import { row } from "./sqlite-row.ts";
 import { type Cursor, isTerminal, type Page, type RunStatus } from "./store.ts";
 
@@ -41,7 +41,9 @@ export function openJournal(db: DatabaseSync) {
   const chunksBehind = db.prepare(
     "select after, first, last, data from chunks where run = ? and (after, last) > (?, ?) order by after, last",
   );
-  const newest = db.prepare("select last, data from events where run = ? order by last desc limit 1");
+  const newest = db.prepare(
+    "select last, data from events where run = (select n from runs where id = ?) order by last desc limit 1",
+  );
   const blob = db.prepare("select data from blobs where hash = ?");
 
   function mustFind(run: string): Head {
@@ -61,7 +63,7 @@ export function openJournal(db: DatabaseSync) {
     begin(run: number, events: readonly Event[]): void {
       for (let i = 0; i < events.length; i += EVENTS_PER_ROW) {
         const part = events.slice(i, i + EVENTS_PER_ROW);
-        insertEvents.run(run, i + part.length, JSON.stringify(part));
+        insertEvents.run(run, i + part.length, writeEvents(part));
       }
     },
 
@@ -87,12 +89,20 @@ export function openJournal(db: DatabaseSync) {
 
     journal(run: string): Event[] {
       const { n } = mustFind(run);
-      return (all.all(n) as Stored[]).flatMap(({ last, data }) => readEvents(run, last, data));
+      const events: Event[] = [];
+      for (const { last, data } of all.iterate(n) as Iterable<Stored>) {
+        for (const event of readEvents(run, last, data)) {
+          if (event.seq !== events.length + 1) throw missing(run, events.length + 1);
+          events.push(event);
+        }
+      }
+      return events;
     },
 
     last(run: string): Event {
-      const { last, data } = row<Stored>(newest, mustFind(run).n) as Stored;
-      return readEvents(run, last, data).at(-1) as Event;
+      const found = row<Stored>(newest, run);
+      if (!found) throw missing(run, mustFind(run).head + 1);
+      return readEvents(run, found.last, found.data).at(-1) as Event;
     },
 
     read(run: string, after: Cursor, limit: number): Page {
@@ -108,6 +118,13 @@ export function openJournal(db: DatabaseSync) {
       }
     },
   };
+}
+
+function missing(run: string, seq: number): GroundcrewError {
+  return new GroundcrewError("EVENT_UNREADABLE", `Event ${seq} of run ${run} is missing from the store.`, {
+    run,
+    fix: "Restore the store from a backup.",
+  });
 }
 
 /** Row by row, as far as they are asked for: a page reads no more of a long journal than it shows. */

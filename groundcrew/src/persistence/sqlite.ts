@@ -163,7 +163,7 @@ class SqliteStore implements Store {
   }
 
   inbox(worker: string): Promise<Signal[]> {
-    return this.#read(() => this.#verbs.inbox.ofWorker(worker));
+    return this.#query(() => this.#verbs.inbox.ofWorker(worker));
   }
 
   nextDue(agents: readonly string[]): Promise<number | null> {
@@ -171,7 +171,7 @@ class SqliteStore implements Store {
   }
 
   run(id: string): Promise<RunRow | null> {
-    return this.#read(() => this.#verbs.lists.run(id));
+    return this.#query(() => this.#verbs.lists.run(id));
   }
 
   runs(filter: RunFilter): Promise<RunRow[]> {
@@ -187,7 +187,7 @@ class SqliteStore implements Store {
   }
 
   last(run: string): ReturnType<Store["last"]> {
-    return this.#read(() => this.#verbs.journal.last(run));
+    return this.#query(() => this.#verbs.journal.last(run));
   }
 
   session(tenant: string, id: string): Promise<SessionRow | null> {
@@ -199,7 +199,7 @@ class SqliteStore implements Store {
   }
 
   blob(hash: string): Promise<string | null> {
-    return this.#read(() => this.#verbs.journal.blob(hash));
+    return this.#query(() => this.#verbs.journal.blob(hash));
   }
 
   sweep(policy: SweepPolicy): Promise<SweepReport> {
@@ -234,10 +234,17 @@ class SqliteStore implements Store {
     return this.#commits.submit({ run, bytes }, 1 + Math.floor(bytes / PAGE_BYTES)) as Promise<T>;
   }
 
-  /** One snapshot for all queries of a read. */
-  async #read<T>(query: () => T): Promise<T> {
+  /** A read of one statement, which is a snapshot by itself. */
+  async #query<T>(query: () => T): Promise<T> {
     return patiently(this.location, () => {
       if (this.#closing) throw new GroundcrewError("CLOSED", "The store is closed.");
+      return query();
+    });
+  }
+
+  /** One snapshot for all statements of a read. */
+  #read<T>(query: () => T): Promise<T> {
+    return this.#query(() => {
       this.#verbs.begin.run();
       try {
         return query();

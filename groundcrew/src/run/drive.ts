@@ -3,7 +3,7 @@
  * ended. This is the only place that decides between done, failed, parked, handed back and lost.
  */
 import type { Definition } from "../agent.ts";
-import { GroundcrewError, isError, toErrorRecord } from "../errors.ts";
+import { type GroundcrewError, isError, toErrorRecord } from "../errors.ts";
 import type { Fact } from "../persistence/event.ts";
 import type { Claim, TerminalStatus } from "../persistence/store.ts";
 import { Execution, type ExecutionDeps, type Halt } from "./execution.ts";

@@ -191,7 +191,7 @@ describe("events", () => {
       '[{"type":"run.exploded","seq":1,"at":1}]',
       '[{"type":"toString","seq":1,"at":1}]',
       '[{"type":"__proto__","seq":1}]',
-      '[{"type":"step.started","seq":1,"at":1,"step":"a"}]',
+      '[{"type":"step.started","seq":1,"at":1}]',
       '[{"seq":1}]',
     ]) {
       expect(() => readEvents("run", 1, row), row).toThrow(expect.objectContaining({ code: "EVENT_UNREADABLE", run: "run" }));

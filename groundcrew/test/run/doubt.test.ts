@@ -46,7 +46,12 @@ describe("a `reconcile` hook", () => {
 
   test("is given the key that the step was given", async () => {
     const asked: string[] = [];
-    const { run, tries } = await inDoubt({ reconcile: ({ key }) => { asked.push(key); return { happened: true }; } });
+    const { run, tries } = await inDoubt({
+      reconcile: ({ key }) => {
+        asked.push(key);
+        return { happened: true };
+      },
+    });
     await run.result();
     expect(asked).toEqual(tries);
   });
@@ -85,7 +90,12 @@ describe("a `reconcile` hook", () => {
   test("that answers while a person answers too: one of them counts, and nothing runs twice", async () => {
     const hook = gate<{ happened: true; result: string }>();
     let asked = 0;
-    const { run, tries } = await inDoubt({ reconcile: () => { asked++; return hook.opened as never; } });
+    const { run, tries } = await inDoubt({
+      reconcile: () => {
+        asked++;
+        return hook.opened as never;
+      },
+    });
     await until("the hook is asked", () => asked === 1);
     await run.resolve("pay", { resolution: "happened", result: "by hand" });
     await until("the answer has arrived", async () => (await run.journal()).some(({ type }) => type === "step.resolved"));
@@ -97,7 +107,12 @@ describe("a `reconcile` hook", () => {
 
   test("that hangs does not keep a cancelled run alive", async () => {
     let asked = 0;
-    const { run } = await inDoubt({ reconcile: () => { asked++; return new Promise(() => {}) as never; } });
+    const { run } = await inDoubt({
+      reconcile: () => {
+        asked++;
+        return new Promise(() => {}) as never;
+      },
+    });
     await until("the hook is asked", () => asked === 1);
     await run.cancel("enough");
     await expect(run.result()).rejects.toMatchObject({ code: "RUN_CANCELLED" });
@@ -163,7 +178,14 @@ describe("a person", () => {
 
   test("says that it did not happen, and the second try is in doubt too: it is asked again, never assumed", async () => {
     let tries = 0;
-    const crew = makeCrew([flow("f", async (ctx) => ctx.step("pay", { timeout: TIMEOUT }, () => { tries++; return new Promise(() => {}); }))]);
+    const crew = makeCrew([
+      flow("f", async (ctx) =>
+        ctx.step("pay", { timeout: TIMEOUT }, () => {
+          tries++;
+          return new Promise(() => {});
+        }),
+      ),
+    ]);
     const run = await crew.start("f", { input: null });
     for (let n = 1; n <= 3; n++) {
       await until(`try ${n} is in doubt`, async () =>
@@ -184,8 +206,20 @@ describe("a tool in doubt", () => {
       agent("a", {
         model,
         tools: {
-          pay: tool({ inputSchema: z.object({}), execute: () => { ran.push("pay"); return new Promise<string>(() => {}); } }),
-          look: tool({ inputSchema: z.object({}), execute: async () => { ran.push("look"); return "seen"; } }),
+          pay: tool({
+            inputSchema: z.object({}),
+            execute: () => {
+              ran.push("pay");
+              return new Promise<string>(() => {});
+            },
+          }),
+          look: tool({
+            inputSchema: z.object({}),
+            execute: async () => {
+              ran.push("look");
+              return "seen";
+            },
+          }),
         },
         policy: { pay: { timeout: TIMEOUT }, look: { effect: "read" } },
       }),
@@ -269,7 +303,14 @@ describe("a cancel while a step is in flight", () => {
 
   test("of a read that ignores it: the run ends without waiting for it", async () => {
     const began = gate();
-    const crew = makeCrew([flow("f", async (ctx) => ctx.step("look", { effect: "read" }, () => { began.open(); return new Promise(() => {}); }))]);
+    const crew = makeCrew([
+      flow("f", async (ctx) =>
+        ctx.step("look", { effect: "read" }, () => {
+          began.open();
+          return new Promise(() => {});
+        }),
+      ),
+    ]);
     const run = await crew.start("f", { input: null });
     await began.opened;
     const asked = performance.now();
@@ -283,9 +324,10 @@ describe("a cancel while a step is in flight", () => {
     const model = scripted([{ calls: [call("look", {})] }, "never"]);
     const look = tool({
       inputSchema: z.object({}),
-      execute: (_input, { abortSignal }) => (
-        began.open(), new Promise<string>((resolve) => abortSignal?.addEventListener("abort", () => resolve("late")))
-      ),
+      execute: (_input, { abortSignal }) => {
+        began.open();
+        return new Promise<string>((resolve) => abortSignal?.addEventListener("abort", () => resolve("late")));
+      },
     });
     const crew = makeCrew([agent("a", { model, tools: { look }, policy: { look: { effect: "read" } } })]);
     const run = await crew.start("a", { prompt: "go" });

@@ -39,10 +39,18 @@ describe("a flow that resumes", () => {
     const ledger: Ledger = [];
     const store = tempStore();
     const body: Body = async (ctx) => {
-      const a = await ctx.step("a", () => { ledger.push("a"); return { at: new Date(0), big: 2n ** 70n, map: new Map([[1, new Set([2])]]) }; });
-      const b = await ctx.step("b", () => { ledger.push("b");  });
+      const a = await ctx.step("a", () => {
+        ledger.push("a");
+        return { at: new Date(0), big: 2n ** 70n, map: new Map([[1, new Set([2])]]) };
+      });
+      const b = await ctx.step("b", () => {
+        ledger.push("b");
+      });
       await ctx.waitFor("go");
-      const c = await ctx.step("c", () => { ledger.push("c"); return [a, b]; });
+      const c = await ctx.step("c", () => {
+        ledger.push("c");
+        return [a, b];
+      });
       return c;
     };
     const first = crewOf(store, body);
@@ -63,7 +71,12 @@ describe("a flow that resumes", () => {
       const names = ["a", "a#2", "a", "a#2", "a", "a#2#2"];
       const said: string[] = [];
       for (const [n, name] of names.entries()) {
-        said.push(await ctx.step(name, () => { ledger.push(`${n}`); return `${n}`; }));
+        said.push(
+          await ctx.step(name, () => {
+            ledger.push(`${n}`);
+            return `${n}`;
+          }),
+        );
         if (n === 2) await ctx.waitFor("go");
       }
       return said;
@@ -113,7 +126,10 @@ describe("a flow that resumes", () => {
 
 describe("code that no longer fits what is recorded parks the run, runs nothing, and goes on once it is mended", () => {
   const ledger: Ledger = [];
-  const say = (name: string) => () => { ledger.push(name); return name; };
+  const say = (name: string) => () => {
+    ledger.push(name);
+    return name;
+  };
   const original: Body = async (ctx) => {
     const a = await ctx.step("charge", { args: { amount: 5 } }, say("charge"));
     await ctx.sleep(1);
@@ -217,7 +233,10 @@ describe("code that no longer fits what is recorded parks the run, runs nothing,
     const act =
       (name: string): Body =>
       async (ctx) =>
-        ctx.step(name, { timeout: 30 }, () => { ran.push(name); return new Promise(() => {}); });
+        ctx.step(name, { timeout: 30 }, () => {
+          ran.push(name);
+          return new Promise(() => {});
+        });
     const store = tempStore();
     const old = crewOf(store, act("charge"));
     const { id } = await old.start("f", { input: null });
@@ -235,7 +254,14 @@ describe("`ctx.all`", () => {
   test("gives results in the order asked, whatever order they come in", async () => {
     const slow = gate<string>();
     const run = await crewOf(tempStore(), async (ctx) =>
-      ctx.all([ctx.step("slow", read, () => slow.opened), ctx.step("quick", read, () => { slow.open("slow"); return "quick"; }), "plain"]),
+      ctx.all([
+        ctx.step("slow", read, () => slow.opened),
+        ctx.step("quick", read, () => {
+          slow.open("slow");
+          return "quick";
+        }),
+        "plain",
+      ]),
     ).start("f", { input: null });
     expect(await run.result()).toEqual(["slow", "quick", "plain"]);
   });
@@ -371,7 +397,10 @@ describe("signals", () => {
 describe("child runs", () => {
   test("give their output, run once, and name their parent", async () => {
     let ran = 0;
-    const child = flow("child", async (_ctx, input: number) => { ran++; return { doubled: BigInt(input) * 2n }; });
+    const child = flow("child", async (_ctx, input: number) => {
+      ran++;
+      return { doubled: BigInt(input) * 2n };
+    });
     const crew = makeCrew([child, flow("f", async (ctx) => [await ctx.call(child, { input: 4 }), await ctx.call(child, { input: 5 })])]);
     const run = await crew.start("f", { input: null });
     expect(await run.result()).toEqual([{ doubled: 8n }, { doubled: 10n }]);

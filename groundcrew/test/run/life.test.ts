@@ -19,7 +19,10 @@ const crewOf = (body: Body, options: Partial<CrewOptions> = {}): Crew => makeCre
 describe("`start`", () => {
   test("with the same key and the same input is one run, however many ask at once", async () => {
     let ran = 0;
-    const crew = crewOf(async (_ctx, input) => { ran++; return input; });
+    const crew = crewOf(async (_ctx, input) => {
+      ran++;
+      return input;
+    });
     const runs = await Promise.all(Array.from({ length: 40 }, () => crew.start("f", { input: { a: 1, b: [2] }, key: "k" })));
     expect(new Set(runs.map(({ id }) => id)).size).toBe(1);
     await runs[0]?.result();
@@ -288,8 +291,14 @@ describe("a fork", () => {
   test("from a step shares what was before, does the rest anew, and changes nothing of the old run", async () => {
     const ledger: string[] = [];
     const crew = crewOf(async (ctx) => {
-      const a = await ctx.step("a", () => { ledger.push("a"); return { list: [1] }; });
-      const b = await ctx.step("b", () => { ledger.push("b"); return ledger.length; });
+      const a = await ctx.step("a", () => {
+        ledger.push("a");
+        return { list: [1] };
+      });
+      const b = await ctx.step("b", () => {
+        ledger.push("b");
+        return ledger.length;
+      });
       a.list.push(b);
       return a;
     });

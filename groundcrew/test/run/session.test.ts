@@ -72,7 +72,13 @@ describe("turns of one session", () => {
       if (asked === "fail") return new TypeError("model is broken");
       return asked === "hang" ? { text: "let me see", calls: [call("wait", {}, "w"), call("look", {}, "l")] } : "fine";
     });
-    const wait = tool({ inputSchema: anything, execute: () => { hold.open(); return new Promise<string>(() => {}); } });
+    const wait = tool({
+      inputSchema: anything,
+      execute: () => {
+        hold.open();
+        return new Promise<string>(() => {});
+      },
+    });
     const look = tool({ inputSchema: anything, execute: async () => "seen" });
     const crew = makeCrew([agent("a", { model, tools: { wait, look }, policy: { wait: { effect: "read" } } })]);
     await expect((await crew.start("a", { prompt: "fail", session: "s" })).result()).rejects.toMatchObject({ code: "MODEL_FAILED" });
@@ -202,7 +208,14 @@ describe("a message that comes while a turn is running", () => {
     const hold = gate();
     const began = gate();
     const model = scripted([{ calls: [call("work", {}, "w")] }, "done"]);
-    const work = tool({ inputSchema: anything, execute: async () => { began.open(); await hold.opened; return "worked"; } });
+    const work = tool({
+      inputSchema: anything,
+      execute: async () => {
+        began.open();
+        await hold.opened;
+        return "worked";
+      },
+    });
     const crew = makeCrew([agent("a", { model, tools: { work } })]);
     const run = await crew.start("a", { prompt: "go", session: "s" });
     await began.opened;
@@ -362,7 +375,13 @@ describe("retention", () => {
     const clock = new JumpingClock();
     const model = scripted(({ n }) => `answer ${n}`);
     const hold = gate();
-    const slow = agent("slow", { model: scripted(async () => { await hold.opened; return "late"; }), deadline: "60d" });
+    const slow = agent("slow", {
+      model: scripted(async () => {
+        await hold.opened;
+        return "late";
+      }),
+      deadline: "60d",
+    });
     const crew = makeCrew([agent("a", { model }), slow], {
       clock,
       store: tempStore(),
