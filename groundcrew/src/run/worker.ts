@@ -135,7 +135,7 @@ export class Worker {
       .finally(() => {
         this.#held.delete(id);
         if (this.#held.size === 0) for (const tell of this.#onEmpty) tell();
-        this.#lookSoon(); // there is room, and a run that ended may have made another one due
+        this.#armPoll(); // there is room, and a run that ended may have made another one due
       });
   }
 
@@ -224,19 +224,21 @@ export class Worker {
     for (const execution of this.#held.values()) execution?.halt({ to: "lost", error });
   }
 
+  /** Looks again when the next run is due, and at the latest after a while. */
   #armPoll(): void {
     this.#cancelPoll();
     if (this.#state !== "working") return;
     this.#cancelPoll = this.#clock.after(POLL_MS, () => this.poke());
-    void this.#store.nextDue(this.#agents).then(
-      (due) => {
-        const wait = due === null ? POLL_MS : due - this.#clock.now();
-        if (wait >= POLL_MS || this.#state !== "working" || this.#held.size >= this.#options.concurrency) return;
-        this.#cancelPoll();
-        this.#cancelPoll = this.#clock.after(Math.max(1, wait), () => this.poke());
-      },
-      (error) => this.#options.onTrouble(error),
-    );
+    this.#store.nextDue(this.#agents).then((due) => this.#wakeAt(due), this.#options.onTrouble);
+  }
+
+  #wakeAt(due: number | null): void {
+    if (due === null || this.#state !== "working" || this.#held.size >= this.#options.concurrency) return;
+    const wait = due - this.#clock.now();
+    if (wait <= 0) return this.poke();
+    if (wait >= POLL_MS) return;
+    this.#cancelPoll();
+    this.#cancelPoll = this.#clock.after(wait, () => this.poke());
   }
 
   #emptied(withinMs: number): Promise<void> {
