@@ -67,6 +67,14 @@ describe("the quickstart", () => {
     expect(code).toBe(0);
   });
 
+  test("answers without a key as well", async () => {
+    const { OPENAI_BASE_URL: _url, OPENAI_API_KEY: _key, ...env } = process.env;
+    const { code, out } = await run(process.execPath, [join(here, "support/with-model.ts"), join(here, "quickstart.ts")], { env });
+    expect(out).toContain("a scripted model answers");
+    expect(out).toContain("the reference is RF-0001");
+    expect(code).toBe(0);
+  }, 30_000);
+
   test("is what the README shows, word for word", () => {
     const readme = readFileSync(join(here, "../README.md"), "utf8");
     expect(readme).toContain(`\`\`\`ts\n${readFileSync(join(here, "quickstart.ts"), "utf8")}\`\`\`\n`);

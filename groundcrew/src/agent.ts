@@ -239,6 +239,11 @@ export interface GenerateRequest {
   messages?: ModelMessage[];
 }
 
+export interface CallOptions {
+  /** Tells this call from others of the same agent. Needed for calls whose order may differ from one pass to the next. */
+  name?: string;
+}
+
 /** What a flow does its work with. Each call is a step: done is done, also after a crash. */
 export interface FlowContext {
   readonly run: string;
@@ -254,11 +259,12 @@ export interface FlowContext {
   /** Parks the run; costs nothing while it waits. */
   sleep(time: Duration): Promise<void>;
   /** Waits for the next signal of this name. @returns its value; undefined when `within` has passed. */
-  waitFor<T = unknown>(name: string, options?: { within?: Duration }): Promise<T | undefined>;
+  waitFor<T = unknown>(name: string): Promise<T>;
+  waitFor<T = unknown>(name: string, options: { within?: Duration }): Promise<T | undefined>;
   /** Runs an agent or a flow as a child run. @returns its output. @throws `CHILD_FAILED` */
   // biome-ignore lint/suspicious/noExplicitAny: any agent, whatever its tools
-  call<OUTPUT>(agent: Agent<any, OUTPUT>, request: { prompt: string } | { messages: ModelMessage[] }): Promise<OUTPUT>;
-  call<INPUT, OUTPUT>(flow: Flow<INPUT, OUTPUT>, request: { input: INPUT }): Promise<OUTPUT>;
+  call<OUTPUT>(agent: Agent<any, OUTPUT>, request: ({ prompt: string } | { messages: ModelMessage[] }) & CallOptions): Promise<OUTPUT>;
+  call<INPUT, OUTPUT>(flow: Flow<INPUT, OUTPUT>, request: { input: INPUT } & CallOptions): Promise<OUTPUT>;
   /** Tells every reader how far the work is. `fraction` from 0 to 1. */
   progress(fraction: number, what: string): void;
 }

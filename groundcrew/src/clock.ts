@@ -22,8 +22,8 @@ export const systemClock: Clock = {
   },
 };
 
-/** `"10s"`, `"4h"`, `"1d"`, or a number of milliseconds. */
-export type Duration = ms.StringValue | number;
+/** `"500ms"`, `"10s"`, `"5m"`, `"4h"`, `"1d"`, `"2w"`, or a number of milliseconds. */
+export type Duration = `${number}${"ms" | "s" | "m" | "h" | "d" | "w"}` | number;
 
 /**
  * A duration in milliseconds.
@@ -47,4 +47,23 @@ function parse(text: unknown): number {
   } catch {
     return Number.NaN; // `ms` throws for an empty text and for what is no text at all; both are answered above
   }
+}
+
+const SECOND = 1_000;
+const MINUTE = 60 * SECOND;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+
+/** A duration as people say it, two units at most: `12.3s`, `4m 10s`, `3d 4h`. */
+export function span(ms: number): string {
+  const whole = Math.max(0, ms);
+  if (whole < SECOND) return `${Math.round(whole)}ms`;
+  if (whole < MINUTE) return `${(Math.floor(whole / 100) / 10).toFixed(1)}s`;
+  if (whole < HOUR) return two(whole, MINUTE, "m", SECOND, "s");
+  if (whole < DAY) return two(whole, HOUR, "h", MINUTE, "m");
+  return two(whole, DAY, "d", HOUR, "h");
+}
+
+function two(ms: number, big: number, bigName: string, small: number, smallName: string): string {
+  return `${Math.floor(ms / big)}${bigName} ${Math.floor((ms % big) / small)}${smallName}`;
 }

@@ -56,6 +56,7 @@ const ERRORS = {
   CLOSED: { status: 503, user: "The service is shutting down. Try again in a moment." },
   UNREACHABLE: { status: 503, user: "The service cannot be reached. Try again in a moment." },
   BIND_REFUSED: { status: 500, user: "The service is not set up correctly." },
+  ADDRESS_IN_USE: { status: 500, user: "The service is not set up correctly." },
   INTERNAL: { status: 500, user: "Something went wrong." },
 } as const satisfies Record<string, { status: number; user: string }>;
 
@@ -83,18 +84,18 @@ export interface ErrorDetail {
 export class GroundcrewError extends Error {
   override readonly name = "GroundcrewError";
   readonly code: ErrorCode;
-  readonly value: unknown;
-  readonly fix: string | undefined;
-  readonly run: string | undefined;
-  readonly retryAfterMs: number | undefined;
+  declare readonly value: unknown;
+  declare readonly fix: string | undefined;
+  declare readonly run: string | undefined;
+  declare readonly retryAfterMs: number | undefined;
 
   constructor(code: ErrorCode, message: string, detail: ErrorDetail = {}) {
     super(detail.fix ? `${message} ${detail.fix}` : message, "cause" in detail ? { cause: detail.cause } : undefined);
     this.code = code;
-    this.value = detail.value;
-    this.fix = detail.fix;
-    this.run = detail.run;
-    this.retryAfterMs = detail.retryAfterMs;
+    // Printed, an error shows what it says, not a dump of the value or a list of what it does not say.
+    for (const field of ["value", "fix", "run", "retryAfterMs"] as const) {
+      Object.defineProperty(this, field, { value: detail[field], enumerable: field === "run" && detail.run !== undefined });
+    }
   }
 
   /** HTTP status of this class of error. */
@@ -107,10 +108,15 @@ export class GroundcrewError extends Error {
     return ERRORS[this.code].user;
   }
 
-  /** Where the page about this code stands. */
-  get page(): string {
-    return `docs/errors/${this.code}.md`;
+  /** The command that prints the page about this code. */
+  get help(): string {
+    return `groundcrew help ${this.code}`;
   }
+}
+
+/** What an end user may read of an error with this code. @param code a newer release may know more codes */
+export function userMessageOf(code: string): string {
+  return ERRORS[Object.hasOwn(ERRORS, code) ? (code as ErrorCode) : "INTERNAL"].user;
 }
 
 /** Whether `error` is one of ours, with this code when one is named. */

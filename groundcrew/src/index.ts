@@ -10,18 +10,28 @@ export {
   type FlowOptions,
   type FlowStep,
   flow,
+  type GenerateRequest,
   type PolicyMap,
   type Reconciled,
   type StepOptions,
   type ToolPolicy,
 } from "./agent.ts";
-export { type Call, callOrUndefined, currentCall, sessionState } from "./call.ts";
+export { type Call, callOrUndefined, currentCall, type SessionPart, sessionState } from "./call.ts";
 export type { Clock, Duration } from "./clock.ts";
 export { type ErrorCode, GroundcrewError, isError } from "./errors.ts";
-export type { ClassCodec } from "./persistence/codec.ts";
-export type { Event, ParkReason } from "./persistence/event.ts";
-export { openSqlite } from "./persistence/sqlite.ts";
-export type { BusyPolicy, RunFilter, RunRow, RunStatus, SessionRow, Store } from "./persistence/store.ts";
+export type { Event, ParkReason, Resolution } from "./persistence/event.ts";
+export type { ClassCodec } from "./persistence/rich.ts";
+export type {
+  BusyPolicy,
+  RunFilter,
+  RunRow,
+  RunStatus,
+  SessionFilter,
+  SessionPlace,
+  SessionRow,
+  Store,
+  SweepReport,
+} from "./persistence/store.ts";
 export type { Principal } from "./principal.ts";
 export {
   type AgentRequest,
@@ -35,6 +45,8 @@ export {
   type RunView,
   type Session,
   type StartOptions,
+  type StartRequest,
 } from "./runtime.ts";
+export { openSqlite } from "./sqlite/open.ts";
 export type { FeedItem } from "./stream/feed.ts";
 export type { ProgressData, StatusData } from "./stream/ui-chunk.ts";

@@ -3,9 +3,10 @@ import type { Agent, Definition, Flow } from "./agent.ts";
 import { type Clock, type Duration, duration, systemClock } from "./clock.ts";
 import { describe, GroundcrewError } from "./errors.ts";
 import { DEFAULT_CONCURRENCY, DEFAULT_LEASE_MS, KEEP_ALIVE_MS, MIN_LEASE_MS } from "./limits.ts";
-import { type ClassCodec, Codec } from "./persistence/codec.ts";
+import type { ClassCodec } from "./persistence/rich.ts";
+import { Codec } from "./persistence/codec.ts";
 import { thisWorker } from "./persistence/host.ts";
-import { openSqlite } from "./persistence/sqlite.ts";
+import { openSqlite } from "./sqlite/open.ts";
 import type { RunFilter, RunRow, SessionFilter, SessionRow, Store, SweepReport } from "./persistence/store.ts";
 import { type AgentRequest, type FlowRequest, newRunOf, type StartRequest } from "./run/start.ts";
 import { Cleaner, type Retention, retentionOf } from "./run/cleaner.ts";
@@ -161,6 +162,7 @@ export class Crew {
       problems.push(error instanceof Error ? error.message : String(error));
     }
     if (worker?.isDraining) problems.push("The worker is shutting down.");
+    else if (worker && !worker.isWorking) problems.push("The worker has lost its lease and is coming back.");
     return {
       ready: problems.length === 0,
       problems,
@@ -214,7 +216,7 @@ export class Crew {
   async #startWorker(): Promise<void> {
     const store = await this.#open();
     const clock = this.#clock;
-    const deps = { store, codec: this.#codec, clock, ticker: new Ticker(clock), agents: this.agents, random: Math.random };
+    const deps = { store, codec: this.#codec, clock, ticker: new Ticker(clock), agents: this.agents, unsettled: new Map(), random: Math.random };
     const options = { concurrency: this.#concurrency, leaseMs: this.#leaseMs, identity: () => thisWorker(), onTrouble: this.#onTrouble };
     this.#worker = new Worker(deps, options);
     await this.#worker.start();
@@ -223,7 +225,10 @@ export class Crew {
   }
 
   #handle(store: Store, id: string): Run<never> {
-    return new Run({ store, codec: this.#codec, clock: this.#clock, poke: () => this.#worker?.poke(), closed: this.#closed.signal }, id);
+    const lendAHand = () => {
+      if (this.#mayWork && !this.#closed.signal.aborted) void this.#work().catch(this.#onTrouble);
+    };
+    return new Run({ store, codec: this.#codec, clock: this.#clock, poke: () => this.#worker?.poke(), lendAHand, closed: this.#closed.signal }, id);
   }
 }
 

@@ -20,7 +20,7 @@ export const principal = z
 export const errorBody = z
   .object({
     error: z.object({
-      code: z.string().describe("Stable; each has a page in docs/errors."),
+      code: z.string().describe("Stable; `groundcrew help CODE` prints the page about it."),
       message: z.string().describe("Safe to show to an end user."),
       detail: z.string().optional().describe("For the developer of the caller: what was wrong with the request. Only with status 4xx."),
       reference: z.string().optional().describe("What to quote: a run, or an incident that the server has reported to its operator."),
@@ -276,14 +276,19 @@ export const sessionView = z
 export const sessionsQuery = z.strictObject({
   agent: label.optional(),
   user: label.optional(),
-  before: z.coerce.number().optional().describe("Sessions last active before this time: the `next` of the page before."),
+  before: z
+    .string()
+    .regex(/^\d{1,15}:/)
+    .max(MAX_NAME_CHARS + 16)
+    .optional()
+    .describe("Sessions behind this one: the `next` of the page before."),
   limit: page,
 });
 
 export const sessionsPage = z
   .object({
     sessions: z.array(sessionSummary).describe("Last active first."),
-    next: z.number().nullable().describe("Hand it back as `before`."),
+    next: z.string().nullable().describe("Hand it back as `before`."),
   })
   .meta({ id: "SessionsPage" });
 
@@ -326,3 +331,9 @@ export type SessionsQuery = Partial<z.output<typeof sessionsQuery>>;
 export type SessionsPage = z.infer<typeof sessionsPage>;
 export type AgentView = z.infer<typeof agentView>;
 export type ReadyView = z.infer<typeof readyView>;
+
+/** What is told of a run in a list: of all that a row knows, only this. */
+export function runSummaryOf(row: RunSummary): RunSummary {
+  const { id, agent, status, reason, dueAt, principal, session, turn, parent, createdAt, changedAt, deadline } = row;
+  return { id, agent, status, reason, dueAt, principal, session, turn, parent, createdAt, changedAt, deadline };
+}

@@ -7,10 +7,10 @@ import { join, posix } from "node:path";
 import { describe, expect, test } from "vitest";
 
 const FLOORS: readonly (readonly string[])[] = [
-  ["errors", "limits", "clock", "principal", "failpoint"],
+  ["errors", "limits", "clock", "principal", "json", "failpoint"],
   ["agent", "wire"],
   ["persistence/", "client/", "call"],
-  ["fault/", "security/", "cost/", "supervision/", "observability/", "model/", "tool/", "stream/"],
+  ["fault/", "security/", "cost/", "supervision/", "observability/", "model/", "tool/", "stream/", "sqlite/"],
   ["run/"],
   ["runtime"],
   ["server/", "preflight/", "testing", "index"],

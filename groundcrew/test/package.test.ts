@@ -7,6 +7,7 @@ import { checkPackage, createPackageFromTarballData } from "@arethetypeswrong/co
 import { publint } from "publint";
 import { formatMessage } from "publint/utils";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { errorCodes } from "../src/errors.ts";
 
 const root = join(import.meta.dirname, "../..");
 const home = join(root, "groundcrew");
@@ -28,8 +29,7 @@ let unpackedBytes: number;
 beforeAll(() => {
   const copy = join(work, "groundcrew");
   cpSync(home, copy, { recursive: true, filter: (path) => !["dist", "node_modules"].includes(basename(path)) });
-  const tsc = join(root, "node_modules/typescript/bin/tsc");
-  execFileSync(process.execPath, [tsc, "-p", join(home, "tsconfig.build.json"), "--outDir", join(copy, "dist")], { stdio: "inherit" });
+  execFileSync(process.execPath, [join(root, "scripts/build.ts"), join(copy, "dist")], { stdio: "inherit" });
 
   const [packed] = JSON.parse(execFileSync("npm", ["pack", "--json", "--ignore-scripts", "--offline"], { cwd: copy, encoding: "utf8" }));
   tarball = readFileSync(join(copy, packed.filename));
@@ -78,8 +78,20 @@ describe("the package", () => {
     expect(messages.map((message) => formatMessage(message, pkg, { color: false }))).toEqual([]);
   });
 
+  test("has a README that names the entries that there are, and no others", () => {
+    const readme = readFileSync(join(home, "README.md"), "utf8");
+    const named = [...readme.matchAll(/^\| `(groundcrew[^`]*)` \|/gm)].map(([, name = ""]) => name.replace("groundcrew", "."));
+    expect(named.sort()).toEqual([...entries].sort());
+  });
+
+  test("prints the page about an error where it is installed", () => {
+    expect(errorCodes.filter((code) => !files.includes(`dist/errors/${code}.md`))).toEqual([]);
+    const help = [join(installed, "dist/cli/main.js"), "help", "SESSION_BUSY"];
+    expect(execFileSync(process.execPath, help, { cwd: work, encoding: "utf8" })).toMatch(/^# SESSION_BUSY\n(.*\n)+## What to do/);
+  });
+
   test("holds the build, its README and its licence, and nothing else", () => {
-    const others = files.filter((path) => !/^dist\/.+\.(js|d\.ts)$/.test(path));
+    const others = files.filter((path) => !/^dist\/(.+\.(js|d\.ts)|errors\/[A-Z_]+\.md)$/.test(path));
     expect(others.sort()).toEqual(["LICENSE", "README.md", "package.json"]);
   });
 

@@ -1,4 +1,5 @@
 /** Commands that change a run, or clean up behind many. */
+import type { RunView } from "../wire.ts";
 import { type Invocation, oneOf, parseJson, usage } from "./arguments.ts";
 import { type Backend, type Handle, openBackend } from "./backend.ts";
 import { type ExitCode, exit } from "./exit.ts";
@@ -30,10 +31,21 @@ export async function resolve(call: Invocation, out: Output): Promise<ExitCode> 
 }
 
 export async function cancel(call: Invocation, out: Output): Promise<ExitCode> {
-  return act(call, out, async (run) => {
-    await run.cancel(call.args[1]);
-    return "Asked the run to end.";
-  });
+  return act(
+    call,
+    out,
+    async (run) => {
+      await run.cancel(call.args[1]);
+      return "Asked the run to end.";
+    },
+    cancelling,
+  );
+}
+
+/** The request waits beside the run until a worker takes it up; until then the run does not know of it. */
+function cancelling(view: RunView): RunView {
+  if (view.status === "queued") return { ...view, summary: "It will be ended as soon as a worker takes it up." };
+  return view.status === "running" ? { ...view, summary: "It will be ended: its step in flight is told to stop." } : view;
 }
 
 export async function retry(call: Invocation, out: Output): Promise<ExitCode> {
@@ -42,15 +54,20 @@ export async function retry(call: Invocation, out: Output): Promise<ExitCode> {
 
 export async function fork(call: Invocation, out: Output): Promise<ExitCode> {
   const from = call.text("from");
-  if (from === undefined) throw usage("`groundcrew fork` needs --from.", "`groundcrew show --json` names the steps of a run.");
+  if (from === undefined) throw usage("`groundcrew fork` needs --from.", "`groundcrew show --full` names the steps of a run.");
   return begin(call, out, (run) => run.fork(from));
 }
 
 /** Does something to a run and says where the run is then. */
-async function act(call: Invocation, out: Output, what: (run: Handle) => Promise<string>): Promise<ExitCode> {
+async function act(
+  call: Invocation,
+  out: Output,
+  what: (run: Handle) => Promise<string>,
+  seen = (view: RunView) => view,
+): Promise<ExitCode> {
   return withRun(call, async (run) => {
     const done = await what(run);
-    const view = await run.view();
+    const view = seen(await run.view());
     if (out.json) out.document({ run: view });
     else for (const line of [done, ...headLines(view, out.paint)]) out.line(line);
     return exit.ok;

@@ -40,7 +40,7 @@ const target: CommandSpec["options"] = {
   store: { type: "string", value: "file", help: "Store file, for commands that need no agent." },
 };
 
-const follow: CommandSpec["options"] = {
+const detach: CommandSpec["options"] = {
   detach: { type: "boolean", short: "d", help: "Do not wait: print the run's id." },
 };
 
@@ -75,7 +75,7 @@ export const commands: readonly CommandSpec[] = [
       input: { type: "string", short: "i", value: "json", help: "Input of a flow." },
       session: { type: "string", short: "s", value: "id", help: "Conversation this is the next turn of." },
       key: { type: "string", short: "k", value: "key", help: "Idempotency key: the same key and request is the same run." },
-      ...follow,
+      ...detach,
     },
   },
   {
@@ -95,7 +95,7 @@ export const commands: readonly CommandSpec[] = [
     name: "show",
     args: ["run"],
     help: "Where a run is, why, what happens next, and its timeline.",
-    options: { ...target, full: { type: "boolean", help: "Inputs and outputs whole instead of shortened." } },
+    options: { ...target, full: { type: "boolean", help: "Inputs and outputs whole instead of shortened, and the key of every step." } },
   },
   {
     name: "tail",
@@ -104,7 +104,7 @@ export const commands: readonly CommandSpec[] = [
     options: {
       ...target,
       after: { type: "string", value: "cursor", help: "Begin behind this place; each item of --json names its `cursor`." },
-      full: { type: "boolean", help: "Inputs and outputs whole instead of shortened." },
+      full: { type: "boolean", help: "Inputs and outputs whole instead of shortened, and the key of every step." },
     },
   },
   {
@@ -138,7 +138,7 @@ export const commands: readonly CommandSpec[] = [
     help: "Delete what has outlived its retention. A running worker does this by itself.",
     options: { ...target, "dry-run": { type: "boolean", help: "Only say what would go." } },
   },
-  { name: "help", args: ["[command]"], help: "Explain a command.", options: {} },
+  { name: "help", args: ["[command|CODE]"], help: "Explain a command, or an error by its code.", options: {} },
 ];
 
 /** What was typed, understood. */
@@ -269,9 +269,13 @@ export function helpText(command?: CommandSpec): string {
   if (!command) {
     const width = Math.max(...commands.map(({ name }) => name.length));
     const list = commands.map(({ name, help }) => `  ${name.padEnd(width)}  ${help}`);
-    return ["Usage: groundcrew <command> [options]", "", ...list, "", "`groundcrew help <command>` explains one. Manual: docs/cli.md"].join(
-      "\n",
-    );
+    return [
+      "Usage: groundcrew <command> [options]",
+      "",
+      ...list,
+      "",
+      "`groundcrew help <command>` explains one, `groundcrew help <CODE>` an error.",
+    ].join("\n");
   }
   const rows = Object.entries({ ...command.options, ...always }).map(([name, option]) => {
     const short = option.short ? `-${option.short}, ` : "    ";

@@ -3,14 +3,16 @@ import { existsSync } from "node:fs";
 import { userInfo } from "node:os";
 import { resolve } from "node:path";
 import { connect, type RemoteRun } from "../client/client.ts";
-import { GroundcrewError } from "../errors.ts";
+import { GroundcrewError, isError } from "../errors.ts";
 import type { SweepReport } from "../persistence/store.ts";
 import type { Crew, Run } from "../runtime.ts";
 import type { Event, FeedItem, RunSummary, RunsQuery, RunView } from "../wire.ts";
 import { type Invocation, usage } from "./arguments.ts";
 import { findConfig, loadCrew, requireConfig } from "./config.ts";
+import { shellWord } from "./terminal.ts";
 
-export interface Request {
+/** What a run is to do, as far as a command line can say it. */
+export interface RunRequest {
   prompt?: string;
   input?: unknown;
   session?: string;
@@ -21,7 +23,8 @@ export interface Request {
 export interface Handle {
   readonly id: string;
   view(): Promise<RunView>;
-  events(options: { after?: string; signal: AbortSignal }): AsyncIterable<FeedItem>;
+  /** @param options.tell a line for the reader: what became of the connection. */
+  events(options: { after?: string; signal: AbortSignal; tell: (line: string) => void }): AsyncIterable<FeedItem>;
   journal(): Promise<Event[]>;
   cancel(why: string | undefined): Promise<void>;
   signal(name: string, value: unknown, id: string | undefined): Promise<void>;
@@ -35,7 +38,7 @@ export interface Handle {
 export interface Backend {
   /** Whether somebody else executes the runs: then a follower that leaves changes nothing. */
   readonly isServer: boolean;
-  start(agent: string, request: Request): Promise<Handle>;
+  start(agent: string, request: RunRequest): Promise<Handle>;
   run(id: string): Promise<Handle>;
   runs(query: RunsQuery): Promise<RunSummary[]>;
   cleanup(dryRun: boolean): Promise<SweepReport>;
@@ -63,8 +66,8 @@ function openServer(url: string, apiKey: string | undefined): Backend {
   const client = connect(url, apiKey === undefined ? {} : { apiKey });
   return {
     isServer: true,
-    start: async (agent, request) => remoteHandle(await client.start(agent, request)),
-    run: async (id) => remoteHandle(client.run(id)),
+    start: async (agent, request) => remoteHandle(await client.start(agent, request), url),
+    run: async (id) => remoteHandle(client.run(id), url),
     runs: async (query) => (await client.runs(query)).runs,
     cleanup: async () => {
       throw usage("A server's worker cleans up by itself.", "For a pass by hand, name the config file with --config.");
@@ -73,11 +76,11 @@ function openServer(url: string, apiKey: string | undefined): Backend {
   };
 }
 
-function remoteHandle(run: RemoteRun): Handle {
+function remoteHandle(run: RemoteRun, url: string): Handle {
   return {
     id: run.id,
     view: () => run.view(),
-    events: (options) => run.events(options),
+    events: (options) => followed(run, url, options),
     journal: () => run.journal(),
     cancel: (why) => run.cancel(why),
     signal: (name, value, id) => run.signal(name, value, id === undefined ? {} : { id }),
@@ -85,6 +88,20 @@ function remoteHandle(run: RemoteRun): Handle {
     retry: async () => (await run.retry()).id,
     fork: async (from) => (await run.fork({ from })).id,
   };
+}
+
+/** The second failure in a row is a server that is gone; the first may be a connection that had its time. */
+async function* followed(run: RemoteRun, url: string, { tell, ...options }: Parameters<Handle["events"]>[0]): AsyncGenerator<FeedItem> {
+  const onReconnect = (failures: number) => {
+    if (failures === 2) tell("The server does not answer; trying again. The run goes on by itself.");
+  };
+  try {
+    yield* run.events({ ...options, onReconnect });
+  } catch (error) {
+    if (!isError(error, "UNREACHABLE")) throw error;
+    const fix = `The run is recorded: \`groundcrew tail ${shellWord(run.id)} --url ${shellWord(url)}\``;
+    throw new GroundcrewError("UNREACHABLE", "The server does not answer.", { fix, cause: error, run: run.id });
+  }
 }
 
 function requirePlace(): string {
@@ -115,7 +132,10 @@ function local(crew: Crew): Backend {
     isServer: false,
     start: async (agent, request) => localHandle(await crew.start(agent, request), by),
     run: async (id) => localHandle(await crew.run(id), by),
-    runs: (query) => crew.runs(query),
+    runs: async (query) => {
+      const [{ runSummaryOf }, rows] = await Promise.all([import("../wire.ts"), crew.runs(query)]);
+      return rows.map(runSummaryOf);
+    },
     cleanup: (dryRun) => crew.cleanup({ dryRun }),
     close: () => crew.close(),
   };
@@ -125,7 +145,7 @@ function localHandle(run: Run, by: string): Handle {
   return {
     id: run.id,
     view: () => run.view(),
-    events: (options) => run.events(options),
+    events: ({ after, signal }) => run.events({ after, signal }),
     journal: () => run.journal(),
     cancel: (why) => run.cancel(why, by),
     signal: (name, value, id) => run.signal(name, value, { by, ...(id !== undefined && { id }) }),

@@ -1,5 +1,7 @@
 /** How a command can end: the table in `docs/cli.md`. */
 import type { ErrorCode } from "../errors.ts";
+import { isTerminal } from "../persistence/store.ts";
+import type { RunView } from "../wire.ts";
 
 export const exit = {
   ok: 0,
@@ -36,6 +38,7 @@ const classes: Record<Exclude<Class, "failed">, readonly ErrorCode[]> = {
     "UNAUTHENTICATED",
     "FORBIDDEN",
     "BIND_REFUSED",
+    "ADDRESS_IN_USE",
   ],
   notFound: ["ROUTE_NOT_FOUND", "AGENT_NOT_FOUND", "RUN_NOT_FOUND", "SESSION_NOT_FOUND", "STEP_NOT_FOUND"],
   conflict: ["START_CONFLICT", "SESSION_BUSY", "RUN_FINISHED", "RUN_ACTIVE", "STEP_NOT_UNKNOWN", "INBOX_FULL"],
@@ -48,4 +51,17 @@ export function exitCodeOf(code: string): ExitCode {
     if ((codes as readonly string[]).includes(code)) return exit[name as Class];
   }
   return exit.failed;
+}
+
+/** How a command that waits for a run ends. */
+export function outcomeOf(view: RunView): ExitCode {
+  if (view.status === "succeeded") return exit.ok;
+  return isTerminal(view.status) ? exit.failed : exit.parked;
+}
+
+/** Whether the run stands still until somebody does something: waiting for its end would be waiting for ever. */
+export function needsSomebody(view: RunView): boolean {
+  if (view.status !== "parked") return false;
+  if (view.reason === "timer" || view.reason === "retry" || view.reason === "child") return false;
+  return view.dueAt === null || view.dueAt >= view.deadline;
 }

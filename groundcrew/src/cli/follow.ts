@@ -1,7 +1,10 @@
 /** A run followed by a person: rows as steps end, text as it comes, and visibly taken back when it does not count. */
+import { span } from "../clock.ts";
 import type { Event, FeedItem } from "../wire.ts";
+import type { Handle } from "./backend.ts";
+import type { Output } from "./output.ts";
 import { Screen, type Streams } from "./screen.ts";
-import { elapsed, oneLine, type Paint } from "./terminal.ts";
+import { oneLine, type Paint } from "./terminal.ts";
 import { type Row, rowLines, Timeline } from "./timeline.ts";
 
 export interface Following {
@@ -12,6 +15,45 @@ export interface Following {
   /** Where the rows go. */
   to: "out" | "err";
   streams: Streams;
+}
+
+/** What became of following. */
+export interface Followed {
+  isInterrupted: boolean;
+  /** The text of the last step that ended well, when it stands on the screen. */
+  lastText: string;
+}
+
+/**
+ * The run's items as they come, for a person as `following` says, or as JSON for a program: to its end, to the first Ctrl-C, or
+ * to the item that is `enough`. A cursor in `after` begins behind it.
+ */
+export async function followRun(
+  run: Handle,
+  out: Output,
+  following: Following,
+  { after, enough }: { after?: string; enough?: (item: FeedItem, tell: (line: string) => void) => Promise<boolean> },
+): Promise<Followed> {
+  const signal = untilInterrupted();
+  const follow = out.json ? undefined : new Follow(following);
+  const tell = (line: string) => (follow ?? out).note(line);
+  try {
+    for await (const item of run.events({ signal, tell, ...(after !== undefined && { after }) })) {
+      if (follow) follow.item(item);
+      else out.document(item);
+      if (await enough?.(item, tell)) break;
+    }
+  } finally {
+    follow?.close();
+  }
+  return { isInterrupted: signal.aborted, lastText: follow?.lastText ?? "" };
+}
+
+/** Fires at the first Ctrl-C. The second one finds Node's own handling again and ends the process at once. */
+function untilInterrupted(): AbortSignal {
+  const controller = new AbortController();
+  process.once("SIGINT", () => controller.abort());
+  return controller.signal;
 }
 
 /** Rows that say nothing to someone who waits for a result. */
@@ -48,6 +90,11 @@ export class Follow {
     else this.#event(item);
   }
 
+  /** A line about the following itself. */
+  note(text: string): void {
+    this.#screen.note(text);
+  }
+
   close(): void {
     this.#screen.close();
   }
@@ -74,7 +121,7 @@ export class Follow {
       return;
     }
     this.#open.delete(row);
-    if (this.#isShown(row, event)) this.#print(row);
+    if (this.#isShown(row, event)) this.#print(row, event.at);
   }
 
   /** Text of a step that ended well stays; text of an attempt that was given up is taken back. */
@@ -108,16 +155,16 @@ export class Follow {
   }
 
   /** With the time of its end, because that is when it appears. */
-  #print(row: Row): void {
+  #print(row: Row, at: number): void {
     const isBrief = this.#following.rows === "work";
-    const ended = { ...row, at: row.at + (row.tookMs ?? 0), ...(isBrief && { details: [] }) };
+    const ended = { ...row, at, ...(isBrief && { details: [] }) };
     for (const line of rowLines(ended, this.#startedAt, this.#following)) this.#screen.line(line);
   }
 
   #status(): string | undefined {
     const now = Date.now();
-    const steps = [...this.#open].map((row) => `${row.label} ${row.text} ${elapsed(now - row.at)}`);
-    const parts = [elapsed(now - this.#startedAt), this.#standing, ...steps, this.#progress].filter((part) => part !== "");
+    const steps = [...this.#open].map((row) => `${row.label} ${row.text} ${span(now - row.at)}`);
+    const parts = [span(now - this.#startedAt), this.#standing, ...steps, this.#progress].filter((part) => part !== "");
     return this.#following.paint("dim", oneLine(parts.join(" · "), 400));
   }
 }

@@ -1,15 +1,14 @@
 /** Commands that only look. */
+import { span } from "../clock.ts";
 import { MAX_LIST_PAGE } from "../limits.ts";
 import { isTerminal, type RunStatus } from "../persistence/store.ts";
 import type { RunSummary, RunView } from "../wire.ts";
 import { type Invocation, oneOf, parseCount } from "./arguments.ts";
 import { openBackend } from "./backend.ts";
-import { type ExitCode, exit } from "./exit.ts";
-import { Follow } from "./follow.ts";
-import { untilInterrupted } from "./interrupt.ts";
-import { outcomeOf } from "./outcome.ts";
+import { type ExitCode, exit, outcomeOf } from "./exit.ts";
+import { followRun } from "./follow.ts";
 import { type Output, standardStreams } from "./output.ts";
-import { columns, elapsed, inert, type Paint, type Style, shellWord } from "./terminal.ts";
+import { columns, inert, type Paint, type Style, shellWord } from "./terminal.ts";
 import { timeline } from "./timeline.ts";
 
 const STATUSES: readonly RunStatus[] = ["queued", "running", "parked", "succeeded", "failed", "cancelled", "expired"];
@@ -53,9 +52,7 @@ export async function runs(call: Invocation, out: Output): Promise<ExitCode> {
 function listRuns(found: readonly RunSummary[], limit: number, out: Output): void {
   if (found.length === 0) out.note("There are no such runs.");
   const now = Date.now();
-  const rows = found.map((run) =>
-    [run.id, run.agent, statusText(run), `${elapsed(now - run.createdAt)} ago`, run.session ?? ""].map(inert),
-  );
+  const rows = found.map((run) => [run.id, run.agent, statusText(run), `${span(now - run.createdAt)} ago`, run.session ?? ""].map(inert));
   const lines = columns([["RUN", "AGENT", "STATUS", "STARTED", "SESSION"], ...rows]);
   if (found.length > 0) out.line(out.paint("dim", lines[0] ?? ""));
   for (const [index, line] of lines.slice(1).entries()) {
@@ -88,7 +85,7 @@ export async function show(call: Invocation, out: Output): Promise<ExitCode> {
 /** Where the run is, why, what happens next, and what the reader can do about it. */
 export function headLines(view: RunView, paint: Paint): string[] {
   const now = Date.now();
-  const life = isTerminal(view.status) ? `, ${elapsed(view.since - view.createdAt)}` : `, for ${elapsed(now - view.createdAt)}`;
+  const life = isTerminal(view.status) ? `, ${span(view.since - view.createdAt)}` : `, for ${span(now - view.createdAt)}`;
   const head = `${paint("bold", inert(view.id))}  ${inert(view.agent)}  ${paint(STATUS_STYLES[view.status], statusText(view))}${life}`;
   const progress =
     view.progress && !isTerminal(view.status) ? [`${Math.round(view.progress.fraction * 100)} % ${inert(view.progress.what)}`] : [];
@@ -102,7 +99,7 @@ export function nextCommands(view: RunView): string[] {
   if (view.status !== "parked") return [];
   if (view.reason === "unknown_outcome") {
     const inDoubt = view.current.filter((step) => step.status === "unknown");
-    return inDoubt.map((step) => `groundcrew resolve ${id} ${shellWord(step.step)} happened|did-not-happen`);
+    return inDoubt.map((step) => `groundcrew resolve ${id} ${shellWord(step.step)} happened|did-not-happen [--result '<json>']`);
   }
   if (view.reason === "signal") {
     const awaited = view.current.filter((step) => step.kind === "signal");
@@ -116,19 +113,9 @@ export async function tail(call: Invocation, out: Output): Promise<ExitCode> {
   const backend = await openBackend(call, "runs");
   try {
     const run = await backend.run(call.args[0] ?? "");
-    const signal = untilInterrupted();
-    const follow = out.json
-      ? undefined
-      : new Follow({ rows: "all", full: call.flag("full"), paint: out.paint, to: "out", streams: standardStreams });
-    try {
-      for await (const item of run.events({ signal, ...(after !== undefined && { after }) })) {
-        if (follow) follow.item(item);
-        else out.document(item);
-      }
-    } finally {
-      follow?.close();
-    }
-    if (signal.aborted) return exit.interrupted;
+    const following = { rows: "all", full: call.flag("full"), paint: out.paint, to: "out", streams: standardStreams } as const;
+    const { isInterrupted } = await followRun(run, out, following, after === undefined ? {} : { after });
+    if (isInterrupted) return exit.interrupted;
     return outcomeOf(await run.view());
   } finally {
     await backend.close();

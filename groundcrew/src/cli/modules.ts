@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 export const DEV_VARIABLE = "GROUNDCREW_DEV";
 
 /** What the serving process tells `groundcrew dev`. */
-export type DevMessage = { module: string } | { url: string /** A command to try. */; sample: string };
+export type DevMessage = { module: string } | { url: string /** A command to try. */; sample: string } | { isPortTaken: true };
 
 /** Tells `tell` each file of the user's that is loaded from now on, also when loading it fails. */
 export function watchModules(tell: (message: DevMessage) => void): void {

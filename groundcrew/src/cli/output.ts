@@ -29,7 +29,7 @@ export function standardOutput(json: boolean): Output {
 interface KnownError extends Error {
   code: string;
   fix?: string;
-  page?: string;
+  help?: string;
   run?: string;
 }
 
@@ -52,7 +52,7 @@ export function known(thrown: unknown): KnownError {
 export function errorText(error: KnownError, paint: Paint, debug: boolean): string {
   const lines = [`${paint("red", `error ${inert(error.code)}`)}: ${inert(withoutFix(error))}`];
   if (error.fix) lines.push(`  fix:  ${inert(error.fix)}`);
-  if (error.page) lines.push(`  page: ${inert(error.page)}`);
+  if (error.help) lines.push(`  more: \`${inert(error.help)}\``);
   if (debug) lines.push(...stacks(error));
   return lines.join("\n");
 }
@@ -68,6 +68,6 @@ function stacks(error: unknown): string[] {
 }
 
 export function errorDocument(error: KnownError, debug: boolean): unknown {
-  const { code, fix, page, run } = error;
-  return { error: { code, message: withoutFix(error), fix, page, run, ...(debug && { stack: stacks(error) }) } };
+  const { code, fix, help, run } = error;
+  return { error: { code, message: withoutFix(error), fix, help, run, ...(debug && { stack: stacks(error) }) } };
 }

@@ -2,6 +2,7 @@
 import { helpText, type Invocation, parse } from "./arguments.ts";
 import { type ExitCode, exit, exitCodeOf } from "./exit.ts";
 import { errorDocument, errorText, known, type Output, standardOutput } from "./output.ts";
+import { codeOf, pageOf } from "./pages.ts";
 import { jsonText, painter } from "./terminal.ts";
 
 type Handler = (call: Invocation, out: Output) => Promise<ExitCode>;
@@ -47,7 +48,7 @@ async function dispatch(argv: readonly string[]): Promise<ExitCode> {
     if (first === "--help" || first === "-h") return print(helpText());
     const call = parse(argv);
     if (call.flag("help")) return print(helpText(call.command));
-    if (call.command.name === "help") return printHelp(call);
+    if (call.command.name === "help") return await printHelp(call);
     const handler = await handlers[call.command.name]?.();
     return (await handler?.(call, standardOutput(call.flag("json")))) ?? exit.ok;
   } catch (thrown) {
@@ -63,9 +64,11 @@ function print(text: string): ExitCode {
   return exit.ok;
 }
 
-function printHelp(call: Invocation): ExitCode {
+async function printHelp(call: Invocation): Promise<ExitCode> {
   const topic = call.args[0];
   if (topic === undefined) return print(helpText());
+  const code = codeOf(topic);
+  if (code !== undefined) return print(await pageOf(code));
   return print(helpText(parse([topic, "--help"]).command));
 }
 

@@ -2,12 +2,10 @@
 import { text as readText } from "node:stream/consumers";
 import type { RunView } from "../wire.ts";
 import { type Invocation, parseJson, usage } from "./arguments.ts";
-import { type Backend, type Handle, openBackend, type Request } from "./backend.ts";
-import { type ExitCode, exit } from "./exit.ts";
-import { Follow } from "./follow.ts";
+import { type Backend, type Handle, openBackend, type RunRequest } from "./backend.ts";
+import { type ExitCode, exit, needsSomebody, outcomeOf } from "./exit.ts";
+import { followRun } from "./follow.ts";
 import { nextCommands } from "./inspect.ts";
-import { untilInterrupted } from "./interrupt.ts";
-import { needsSomebody, outcomeOf } from "./outcome.ts";
 import { type Output, standardStreams } from "./output.ts";
 import { inert, painter, shellWord, valueText } from "./terminal.ts";
 
@@ -28,7 +26,7 @@ export async function run(call: Invocation, out: Output): Promise<ExitCode> {
   }
 }
 
-async function readRequest(call: Invocation): Promise<Request> {
+async function readRequest(call: Invocation): Promise<RunRequest> {
   const [given, json] = [call.args[1], call.text("input")];
   if ((given === undefined) === (json === undefined)) {
     throw usage(
@@ -39,34 +37,40 @@ async function readRequest(call: Invocation): Promise<Request> {
   const [session, key] = [call.text("session"), call.text("key")];
   const what =
     json !== undefined ? { input: parseJson(json, "--input") } : { prompt: given === "-" ? await readText(process.stdin) : given };
-  return { ...what, ...(session !== undefined && { session }), ...(key !== undefined && { key }) } as Request;
+  return { ...what, ...(session !== undefined && { session }), ...(key !== undefined && { key }) } as RunRequest;
 }
 
 async function wait(started: Handle, backend: Backend, out: Output): Promise<ExitCode> {
-  const signal = untilInterrupted();
+  const paint = painter(process.stderr);
   if (out.json) out.document({ type: "started", run: started.id });
-  else out.note(painter(process.stderr)("dim", `run ${inert(started.id)}`));
-  const follow = out.json
-    ? undefined
-    : new Follow({ rows: "work", full: false, paint: painter(process.stderr), to: "err", streams: standardStreams });
-  try {
-    for await (const item of started.events({ signal })) {
-      if (follow) follow.item(item);
-      else out.document(item);
-      if (item.type === "run.parked" && needsSomebody(await started.view())) break;
-    }
-  } finally {
-    follow?.close();
-  }
-  if (signal.aborted) return leave(started.id, backend, out);
+  else out.note(paint("dim", `run ${inert(started.id)}`));
+  const following = { rows: "work", full: false, paint, to: "err", streams: standardStreams } as const;
+  const told = new Set<string>();
+  const { isInterrupted, lastText } = await followRun(started, out, following, {
+    enough: async (item, tell) => {
+      if (item.type !== "run.parked") return false;
+      const view = await started.view();
+      if (!out.json && view.reason === "signal" && !needsSomebody(view)) tellOnce(view, told, tell);
+      return needsSomebody(view);
+    },
+  });
+  if (isInterrupted) return leave(started.id, backend, out);
   const view = await started.view();
   if (out.json) out.document({ type: "ended", run: view });
-  else tell(view, follow?.lastText ?? "", out);
+  else report(view, lastText, out);
   return outcomeOf(view);
 }
 
+/** What somebody may do about a wait that would also end by itself. */
+function tellOnce(view: RunView, told: Set<string>, tell: (line: string) => void): void {
+  for (const command of nextCommands(view)) {
+    if (!told.has(command)) tell(`  ${command}`);
+    told.add(command);
+  }
+}
+
 /** The result to standard output, unless it stands there already; everything else beside it. */
-function tell(view: RunView, shown: string, out: Output): void {
+function report(view: RunView, shown: string, out: Output): void {
   if (view.status === "succeeded") {
     if (view.output !== undefined && view.output !== shown) out.line(inert(valueText(view.output, true)));
     return;

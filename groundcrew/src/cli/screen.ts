@@ -59,6 +59,13 @@ export class Screen {
     this.#lines.write(`${text}\n`);
   }
 
+  /** A line beside the answer, already inert. */
+  note(text: string): void {
+    this.breakLine();
+    this.#erase();
+    this.#streams.err.write(`${text}\n`);
+  }
+
   /** Ends the text that was being written, so that something else can begin. */
   breakLine(): void {
     if (this.#half !== "") this.#streams.out.write(inert(this.#half));

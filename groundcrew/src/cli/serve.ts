@@ -1,4 +1,5 @@
 /** `serve`: server and worker for a config file, until a signal says stop. */
+import { isError } from "../errors.ts";
 import type { Crew } from "../runtime.ts";
 import { type Invocation, oneOf, parseCount } from "./arguments.ts";
 import { loadCrew, requireConfig } from "./config.ts";
@@ -19,7 +20,13 @@ export async function serve(call: Invocation, out: Output): Promise<ExitCode> {
   const crew = await loadCrew(path, role !== "api");
   const stop = untilTold();
   try {
-    const serving = role === "worker" ? undefined : await listen(crew, address);
+    const serving =
+      role === "worker"
+        ? undefined
+        : await listen(crew, address).catch((error: unknown) => {
+            if (isError(error, "ADDRESS_IN_USE")) tell?.({ isPortTaken: true });
+            throw error;
+          });
     if (role !== "api") await crew.work();
     await announce(crew, role, serving?.url, out);
     if (serving) tell?.({ url: serving.url, sample: sampleOf(crew) });

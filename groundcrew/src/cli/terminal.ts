@@ -1,6 +1,6 @@
 /** Text on its way to a person: made inert, shortened, coloured where a terminal shows colours, put in columns. */
 import { inspect, styleText } from "node:util";
-import { toJson } from "../server/json.ts";
+import { toJson } from "../json.ts";
 
 /** Harmless although Unicode calls them control or format characters: line feed, tab, and the joiners of emoji and of Persian. */
 const KEPT: ReadonlySet<string> = new Set(["\n", "\t", "\u200c", "\u200d"]);
@@ -50,25 +50,6 @@ export type Paint = (style: Style, text: string) => string;
 /** Colours as `stream` shows them: none in a pipe, none with NO_COLOR. */
 export function painter(stream: NodeJS.WriteStream): Paint {
   return (style, text) => styleText(style, text, { stream });
-}
-
-const SECOND = 1_000;
-const MINUTE = 60 * SECOND;
-const HOUR = 60 * MINUTE;
-const DAY = 24 * HOUR;
-
-/** A duration as people say it, two units at most. */
-export function elapsed(ms: number): string {
-  const whole = Math.max(0, ms);
-  if (whole < SECOND) return `${Math.round(whole)}ms`;
-  if (whole < MINUTE) return `${(Math.floor(whole / 100) / 10).toFixed(1)}s`;
-  if (whole < HOUR) return two(whole, MINUTE, "m", SECOND, "s");
-  if (whole < DAY) return two(whole, HOUR, "h", MINUTE, "m");
-  return two(whole, DAY, "d", HOUR, "h");
-}
-
-function two(ms: number, big: number, bigName: string, small: number, smallName: string): string {
-  return `${Math.floor(ms / big)}${bigName} ${Math.floor((ms % big) / small)}${smallName}`;
 }
 
 /** Rows with their columns under each other; the last column may be as long as it likes. */

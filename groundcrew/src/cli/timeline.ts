@@ -2,9 +2,10 @@
  * A run as a person reads it: one row for each attempt of a step, at the place where it began, and one for everything else
  * that happened. A pure fold over the journal's events, the same for a finished run and for one that is being followed.
  */
+import { span } from "../clock.ts";
 import { contentOf, textOf } from "../persistence/model-step.ts";
 import type { Event } from "../wire.ts";
-import { elapsed, inert, oneLine, type Paint, type Style, valueText } from "./terminal.ts";
+import { inert, oneLine, type Paint, type Style, valueText } from "./terminal.ts";
 
 export interface Row {
   /** When it began; wall-clock milliseconds. */
@@ -17,6 +18,8 @@ export interface Row {
   tookMs?: number;
   /** How it ended, when not simply well. */
   note?: string;
+  /** The key of the step it is about. */
+  step?: string;
   /** Named values below the row. */
   details: [name: string, value: unknown][];
   /** Whether nothing will be added to it. */
@@ -41,7 +44,7 @@ type Moment = Exclude<Event, { type: "step.started" } | StepEnd>;
 
 export class Timeline {
   readonly rows: Row[] = [];
-  readonly #attempts = new Map<string, Row>();
+  readonly #attempts = new Map<string, { row: Row; claim: number }>();
   readonly #names = new Map<string, string>();
   #createdAt = 0;
   #claims = 0;
@@ -71,15 +74,26 @@ export class Timeline {
 
   #begin(event: EventOf<"step.started">): Row {
     this.#names.set(event.step, event.name);
-    const row = this.#push({ at: event.at, mark: "▸", label: event.kind, text: subject(event), details: [], done: false });
+    const row = this.#push({
+      at: event.at,
+      mark: "▸",
+      label: event.kind,
+      text: subject(event),
+      step: event.step,
+      details: [],
+      done: false,
+    });
     if (event.input !== undefined) row.details.push(["in", event.input]);
-    this.#attempts.set(`${event.step} ${event.attempt}`, row);
+    this.#attempts.set(`${event.step} ${event.attempt}`, { row, claim: this.#claims });
     return row;
   }
 
   #end(event: StepEnd): Row {
-    const row = this.#attempts.get(`${event.step} ${event.attempt}`) ?? this.#push(newRow(event.at, "▸", "step", event.step));
-    row.tookMs = event.at - row.at;
+    const begun = this.#attempts.get(`${event.step} ${event.attempt}`);
+    const row = begun?.row ?? this.#push(newRow(event.at, "▸", "step", event.step));
+    // An attempt that a later worker gave up for a dead one: nobody knows how long it ran.
+    const isHearsay = (event.type === "step.abandoned" || event.type === "step.unknown") && begun?.claim !== this.#claims;
+    if (!isHearsay) row.tookMs = event.at - row.at;
     row.done = true;
     switch (event.type) {
       case "step.succeeded":
@@ -91,7 +105,7 @@ export class Timeline {
         row.mark = "✗";
         row.note = `${event.error.code}: ${event.error.message}`;
         if (!event.final)
-          row.note += event.retryAt === undefined ? " (tried again)" : ` (tried again after ${elapsed(event.retryAt - event.at)})`;
+          row.note += event.retryAt === undefined ? " (tried again)" : ` (tried again after ${span(event.retryAt - event.at)})`;
         break;
       case "step.abandoned":
         row.mark = "↻";
@@ -157,7 +171,7 @@ export class Timeline {
 
   /** How long the run took, where its beginning was seen, and how it ended. */
   #after(event: Event, how?: string): string {
-    const took = this.#createdAt === 0 ? undefined : `after ${elapsed(event.at - this.#createdAt)}`;
+    const took = this.#createdAt === 0 ? undefined : `after ${span(event.at - this.#createdAt)}`;
     return [took, how].filter((part) => part !== undefined).join(", ");
   }
 }
@@ -245,13 +259,15 @@ const SHORT_TEXT = 160;
 const SHORT_VALUE = 110;
 
 export function rowLines(row: Row, start: number, { paint, full }: Rendering): string[] {
-  const time = `+${elapsed(row.at - start)}`.padStart(TIME_CHARS);
-  const took = row.tookMs === undefined ? "" : `  ${paint("dim", elapsed(row.tookMs))}`;
+  const time = `+${span(row.at - start)}`.padStart(TIME_CHARS);
+  const took = row.tookMs === undefined ? "" : `  ${paint("dim", span(row.tookMs))}`;
   const note = row.note === undefined ? "" : `  ${paint(STYLES[row.mark], shown(row.note, full))}`;
   const running = row.done ? "" : `  ${paint("cyan", "running")}`;
   const label = paint("bold", row.label.padEnd(LABEL_CHARS));
   const head = `${paint("dim", time)}  ${paint(STYLES[row.mark], row.mark)} ${label} ${shown(row.text, full)}${took}${running}${note}`;
-  return [head, ...row.details.flatMap(([name, value]) => detailLines(name, value, { paint, full }))];
+  const isKeyShown = row.step !== undefined && (full || row.mark === "?"); // in doubt, it is what `resolve` asks for
+  const details: Row["details"] = isKeyShown ? [["step", row.step], ...row.details] : row.details;
+  return [head, ...details.flatMap(([name, value]) => detailLines(name, value, { paint, full }))];
 }
 
 function shown(text: string, full: boolean): string {

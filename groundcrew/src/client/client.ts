@@ -22,7 +22,22 @@ import type {
 import { type FollowOptions, follow } from "./follow.ts";
 import { type Ask, Patience, type Send, sender, toCode } from "./http.ts";
 
-export type { FeedItem, RunSummary, RunView, SessionSummary, SessionView, StartRequest } from "../wire.ts";
+export type {
+  AgentView,
+  Event,
+  FeedItem,
+  ReadyView,
+  ResolveRequest,
+  RunSummary,
+  RunsPage,
+  RunsQuery,
+  RunView,
+  SessionSummary,
+  SessionsPage,
+  SessionsQuery,
+  SessionView,
+  StartRequest,
+} from "../wire.ts";
 export type { FollowOptions } from "./follow.ts";
 
 export interface ClientOptions {
@@ -127,18 +142,22 @@ function remoteRun(send: Send, id: string): RemoteRun {
   };
 }
 
-/** Asks again and again, each time waiting as long as the server lets us. */
+/** Asks again and again, each time waiting as long as the server lets us; a server that closes does not let us. */
 async function result(send: Send, path: string, signal: AbortSignal | undefined): Promise<unknown> {
   const patience = new Patience();
+  const whenEarly = new Patience();
   const ask = async () => (await send(path, { query: { wait: MAX_LONG_POLL_MS }, ...(signal && { signal }) })).json() as Promise<RunResult>;
   for (;;) {
     signal?.throwIfAborted();
+    const asked = performance.now();
     const answer = await ask().catch((error: unknown) => (signal?.aborted ? undefined : patience.spend(error, signal)));
     if (!answer) continue;
     patience.reset();
     if (answer.status === "succeeded") return answer.output;
     const code = answer.error ? toCode(answer.error.code) : ENDS[answer.status];
     if (code) throw new GroundcrewError(code, answer.error?.message ?? `The run is ${answer.status}.`, { run: answer.id });
+    if (performance.now() - asked < MAX_LONG_POLL_MS / 2) await whenEarly.rest(signal);
+    else whenEarly.reset();
   }
 }
 

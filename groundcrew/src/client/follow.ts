@@ -15,23 +15,29 @@ export interface FollowOptions {
   after?: string;
   /** Ends the feed, without an error. */
   signal?: AbortSignal;
+  /** Told before each new attempt to connect. @param failures how many came in a row; the first is only a connection that ended */
+  onReconnect?: (failures: number) => void;
 }
 
 /** @throws GroundcrewError `RUN_NOT_FOUND`, `CURSOR_INVALID`, …; `UNREACHABLE` after some minutes without an answer */
-export async function* follow(send: Send, path: string, { after, signal }: FollowOptions): AsyncGenerator<FeedItem> {
+export async function* follow(send: Send, path: string, { after, signal, onReconnect }: FollowOptions): AsyncGenerator<FeedItem> {
   const patience = new Patience();
   let cursor = after;
+  let failures = 0;
   while (!signal?.aborted) {
     try {
       for await (const item of connection(send, path, cursor, signal)) {
         if (item === "nothing left") return;
         patience.reset();
+        failures = 0;
         cursor = item.cursor;
         yield item;
         if (ENDS.has(item.type)) return;
       }
     } catch (error) {
-      if (!signal?.aborted) await patience.spend(error, signal);
+      if (signal?.aborted) return;
+      onReconnect?.(++failures);
+      await patience.spend(error, signal);
     }
   }
 }

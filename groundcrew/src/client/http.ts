@@ -25,7 +25,7 @@ export function sender(url: string, apiKey: string | undefined, fetch: typeof gl
       `Expected the address of a server, such as "http://127.0.0.1:4280", got ${JSON.stringify(url)}.`,
     );
   }
-  const base = url.replace(/\/+$/, "");
+  const base = url.replace(/\/+$/, "").replace(/\/v1$/, ""); // where every path begins: many give it as part of the address
   return async (path, { method = "GET", query = {}, headers = {}, body, signal, accept } = {}) => {
     const init: RequestInit = { method, headers: { ...headers } };
     if (apiKey !== undefined) Object.assign(init.headers as object, { authorization: `Bearer ${apiKey}` });
@@ -51,7 +51,10 @@ function search(query: NonNullable<Ask["query"]>): string {
 }
 
 function unreachable(base: string, cause: unknown): GroundcrewError {
-  return new GroundcrewError("UNREACHABLE", `No answer from ${base}: ${reasonOf(cause)}.`, { cause });
+  return new GroundcrewError("UNREACHABLE", `No answer from ${base}: ${reasonOf(cause)}.`, {
+    cause,
+    fix: "Check the address, and whether the server runs.",
+  });
 }
 
 function reasonOf(cause: unknown): string {
@@ -98,9 +101,18 @@ export class Patience {
 
   /** Waits, or gives up. @throws `error`, when asking again makes no sense or has made none for long */
   async spend(error: unknown, signal: AbortSignal | undefined): Promise<void> {
-    if (!isTransient(error) || ++this.#failures > MAX_RECONNECTS) throw error;
-    const backoff = Math.min(RECONNECT_MS * 2 ** (this.#failures - 1), MAX_RECONNECT_MS);
-    await pause(Math.max(backoff * (0.5 + Math.random() / 2), error.retryAfterMs ?? 0), signal);
+    if (!isTransient(error) || this.#failures >= MAX_RECONNECTS) throw error;
+    await pause(Math.max(this.#next(), error.retryAfterMs ?? 0), signal);
+  }
+
+  /** Waits, and never gives up: there was an answer, only not the one we ask for. */
+  async rest(signal: AbortSignal | undefined): Promise<void> {
+    await pause(this.#next(), signal);
+  }
+
+  #next(): number {
+    const backoff = Math.min(RECONNECT_MS * 2 ** this.#failures++, MAX_RECONNECT_MS);
+    return backoff * (0.5 + Math.random() / 2);
   }
 }
 

@@ -19,6 +19,7 @@ export interface Bounds {
  * @throws GroundcrewError `STEP_TIMEOUT`; the reason of `signal`; otherwise what `effect` throws.
  */
 export function withDeadline<T>({ name, timeoutMs, clock, signal, graceMs }: Bounds, effect: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  if (signal.aborted) return Promise.reject(signal.reason);
   return new Promise((resolve, reject) => {
     const own = new AbortController();
     let cancelGrace = () => {};
@@ -39,7 +40,6 @@ export function withDeadline<T>({ name, timeoutMs, clock, signal, graceMs }: Bou
     };
     const cancelDeadline = clock.after(timeoutMs, () => giveUp(tooLong(name, timeoutMs)));
     signal.addEventListener("abort", stop);
-    if (signal.aborted) stop();
     effect(own.signal).then(resolve, reject).finally(settle);
   });
 }

@@ -4,9 +4,8 @@
  */
 import type { Effect } from "../agent.ts";
 import type { ErrorRecord } from "../errors.ts";
-import type { JsonValue } from "./codec.ts";
-import type { Event, ParkReason, Resolution, RunCreated, StepKind } from "./event.ts";
-import type { RunStatus } from "./store.ts";
+import type { Event, Resolution, RunCreated, StepKind } from "./event.ts";
+import type { JsonValue } from "./json-value.ts";
 
 export interface StepState {
   step: string;
@@ -20,7 +19,6 @@ export interface StepState {
   /** Number and time of the event that began the latest attempt. */
   seq: number;
   startedAt: number;
-  endedAt?: number;
   effect?: Effect;
   key?: string;
   argsHash?: string;
@@ -45,9 +43,6 @@ export interface RunState {
   /** Number of the last event. */
   head: number;
   created: RunCreated | undefined;
-  createdAt: number;
-  status: RunStatus;
-  reason: ParkReason | undefined;
   /** Why it is parked, for people. */
   detail: string | undefined;
   /** In the order they first started. */
@@ -66,13 +61,10 @@ export interface RunState {
   error: ErrorRecord | undefined;
 }
 
-export function emptyState(): RunState {
-  return {
+export function fold(events: Iterable<Event>): RunState {
+  const state: RunState = {
     head: 0,
     created: undefined,
-    createdAt: 0,
-    status: "queued",
-    reason: undefined,
     detail: undefined,
     steps: new Map(),
     signals: new Map(),
@@ -85,10 +77,6 @@ export function emptyState(): RunState {
     output: undefined,
     error: undefined,
   };
-}
-
-export function fold(events: Iterable<Event>): RunState {
-  const state = emptyState();
   for (const event of events) apply(state, event);
   return state;
 }
@@ -99,21 +87,13 @@ export function apply(state: RunState, event: Event): void {
   switch (event.type) {
     case "run.created":
       state.created = event;
-      state.createdAt = event.at;
       return;
     case "run.claimed":
-      state.status = "running";
-      state.reason = undefined;
       state.detail = undefined;
       if (event.takeover) state.takeovers++;
       return;
     case "run.parked":
-      state.status = "parked";
-      state.reason = event.reason;
       state.detail = event.detail;
-      return;
-    case "run.released":
-      state.status = "queued";
       return;
     case "signal.received":
       state.received.add(event.id);
@@ -138,19 +118,15 @@ export function apply(state: RunState, event: Event): void {
       state.progress = { fraction: event.fraction, what: event.what };
       return;
     case "run.succeeded":
-      state.status = "succeeded";
       state.output = event.output;
       return;
     case "run.failed":
-      state.status = "failed";
       state.error = event.error;
       return;
+    case "run.released":
     case "run.cancelled":
-      state.status = "cancelled";
-      return;
     case "run.expired":
-      state.status = "expired";
-      return;
+      return; // the run's row says it
     case "step.started":
     case "step.succeeded":
     case "step.failed":
@@ -167,7 +143,6 @@ function applyStep(state: RunState, event: StepEvent): void {
   if (event.type === "step.started") return begin(state, event);
   const step = state.steps.get(event.step);
   if (!step) return; // cannot be: a step ends only after it began; a fold is total all the same
-  step.endedAt = event.at;
   switch (event.type) {
     case "step.succeeded":
       step.status = "succeeded";

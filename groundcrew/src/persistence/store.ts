@@ -7,8 +7,8 @@
  * the store's clock: a worker that lost its lease changes nothing and gets `SUPERSEDED`.
  */
 import type { Principal } from "../principal.ts";
-import type { Blob, JsonValue } from "./codec.ts";
 import type { Chunk, Event, ParkReason } from "./event.ts";
+import type { Blob, JsonValue } from "./json-value.ts";
 
 export type RunStatus = "queued" | "running" | "parked" | "succeeded" | "failed" | "cancelled" | "expired";
 export type TerminalStatus = "succeeded" | "failed" | "cancelled" | "expired";
@@ -107,6 +107,8 @@ export interface Append {
   blobs: readonly Blob[];
   /** Ids of signals that these events record. */
   consumed: readonly string[];
+  /** Ids of signals that the worker knows and leaves where they are: they do not keep the run from parking. */
+  seen?: readonly string[];
   next?: Transition;
 }
 
@@ -151,12 +153,19 @@ export interface SessionRow {
   activeAt: number;
 }
 
+/** Where a session stands in a list, last active first. */
+export interface SessionPlace {
+  activeAt: number;
+  tenant: string;
+  id: string;
+}
+
 export interface SessionFilter {
   tenant?: string;
   user?: string;
   agent?: string;
-  /** Sessions last active before this time, newest first: the paging key. */
-  before?: number;
+  /** The last session of the page before: a session that became active since is on no later page, and none is passed over. */
+  before?: SessionPlace;
   limit: number;
 }
 
@@ -168,7 +177,7 @@ export interface SweepPolicy {
   sessionsBefore: number;
   /** Chunks of finished runs. */
   chunksBefore: number;
-  /** Rows one pass may delete: bounds how long it holds the write lock. */
+  /** Rows one pass may delete: bounds how long it holds the write lock. The first thing due goes whole, whatever it weighs. */
   limit: number;
   /** Only count. */
   dryRun: boolean;
@@ -205,7 +214,11 @@ export interface Store {
   claim(worker: string, agents: readonly string[], limit: number): Promise<Claim[]>;
   /** @throws GroundcrewError `SUPERSEDED` */
   append(write: Append): Promise<Appended>;
-  /** @returns false when a signal with this id was there before. @throws GroundcrewError `RUN_NOT_FOUND`, `RUN_FINISHED`, `INBOX_FULL` */
+  /**
+   * A cancel, or a retry, that waits already is the same once more. Neither they nor an answer meet a full inbox.
+   * @returns false when a signal with this id was there before.
+   * @throws GroundcrewError `RUN_NOT_FOUND`, `RUN_FINISHED`, `INBOX_FULL`
+   */
   signal(signal: Omit<Signal, "at">): Promise<boolean>;
   /** Signals not yet consumed, of the runs this worker holds. */
   inbox(worker: string): Promise<Signal[]>;

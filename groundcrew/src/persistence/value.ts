@@ -1,4 +1,5 @@
-import { blobHash, type Codec, type JsonValue } from "./codec.ts";
+import type { Codec } from "./codec.ts";
+import { blobHash, type JsonValue } from "./json-value.ts";
 import type { Store } from "./store.ts";
 
 /** A recorded value, fetched from beside the journal when it stands there. @throws GroundcrewError `EVENT_UNREADABLE` */

@@ -5,7 +5,7 @@
 import type { Definition } from "../agent.ts";
 import { type GroundcrewError, isError, toErrorRecord } from "../errors.ts";
 import type { Fact } from "../persistence/event.ts";
-import type { Claim, TerminalStatus } from "../persistence/store.ts";
+import type { Claim, TerminalStatus, Transition } from "../persistence/store.ts";
 import { Execution, type ExecutionDeps, type Halt } from "./execution.ts";
 import { runFlow } from "./flow.ts";
 import { runAgent } from "./loop.ts";
@@ -14,7 +14,9 @@ import { SessionState } from "./session-state.ts";
 /** @throws GroundcrewError `EVENT_UNREADABLE`; what the store throws */
 export async function takeUp(deps: ExecutionDeps, claim: Claim): Promise<Execution> {
   const execution = new Execution(deps, claim, await deps.store.journal(claim.run.id));
-  execution.journal.note({ type: "run.claimed", worker: deps.worker, epoch: claim.epoch, takeover: claim.takeover });
+  const claimed: Fact = { type: "run.claimed", worker: deps.worker, epoch: claim.epoch, takeover: claim.takeover };
+  if (claim.takeover) await execution.journal.commit(claimed); // on record even if this process dies of the run as well
+  else execution.journal.note(claimed);
   recover(execution);
   await loadSessionState(execution);
   execution.receive(claim.signals);
@@ -39,11 +41,9 @@ function recover({ journal, state }: Execution): void {
 /** A turn sees the state its session was left in. Nobody else can change it while the turn is open. */
 async function loadSessionState(execution: Execution): Promise<void> {
   const { run, deps, state } = execution;
-  if (run.session !== null && state.sessionState === undefined) {
-    const session = await deps.store.session(run.principal.tenant, run.session);
-    if (session?.state) state.sessionState = session.state;
-  }
-  execution.sessionState = await SessionState.load(deps.store, deps.codec, state.sessionState);
+  const isNew = run.session !== null && state.sessionState === undefined;
+  const session = isNew ? await deps.store.session(run.principal.tenant, run.session ?? "") : null;
+  execution.sessionState = await SessionState.load(deps.store, deps.codec, state.sessionState ?? session?.state ?? undefined);
 }
 
 type Outcome = { output: unknown } | { error: unknown } | { halt: Halt };
@@ -77,12 +77,18 @@ async function outcomeOf(execution: Execution, definition: Definition): Promise<
 }
 
 async function finish(execution: Execution, outcome: Outcome): Promise<"written" | "signalled"> {
-  const { journal, state } = execution;
   if ("halt" in outcome) return stop(execution, outcome.halt);
-  const sessionState = state.sessionState === undefined ? {} : { sessionState: state.sessionState };
+  if ("error" in outcome && isError(outcome.error, "EVENT_UNREADABLE")) return askForAttention(execution, outcome.error);
   const fact = endFact(execution, outcome);
-  if (fact.type === "run.failed") await stopChildren(execution, "the parent run has failed");
-  return journal.end({ to: fact.type === "run.succeeded" ? "succeeded" : "failed", ...sessionState }, fact);
+  if (fact.type === "run.succeeded") return end(execution, "succeeded", fact);
+  await stopChildren(execution, "the parent run has failed");
+  return end(execution, "failed", fact);
+}
+
+/** What the run needs to go on cannot be read: a class that is not registered any more, a damaged turn of its session. */
+async function askForAttention({ journal }: Execution, error: GroundcrewError): Promise<"written" | "signalled"> {
+  const fact: Fact = { type: "run.parked", reason: "attention", detail: `${error.message} \`groundcrew retry\` looks again.` };
+  return journal.end({ to: "parked", reason: "attention", dueAt: null }, fact);
 }
 
 function endFact({ run, journal }: Execution, outcome: Exclude<Outcome, { halt: Halt }>): Fact & { type: "run.succeeded" | "run.failed" } {
@@ -108,9 +114,11 @@ async function stop(execution: Execution, halt: Halt): Promise<"written" | "sign
       throw halt.error;
     case "cancelled":
       await stopChildren(execution, halt.why);
+      execution.recordMessages(await messagesFor(execution));
       return end(execution, "cancelled", { type: "run.cancelled", why: halt.why, ...(halt.by !== undefined && { by: halt.by }) });
     case "expired":
       await stopChildren(execution, "the parent run has passed its deadline");
+      execution.recordMessages(await messagesFor(execution));
       return end(execution, "expired", { type: "run.expired", deadline: run.deadline });
   }
 }
@@ -137,10 +145,14 @@ async function messagesFor({ run, deps }: Execution) {
   return signals.filter((signal) => signal.run === run.id);
 }
 
-/** A run whose journal cannot be read waits for somebody who can mend it; its worker goes on with the others. */
-export async function setAside(deps: ExecutionDeps, claim: Claim, error: GroundcrewError): Promise<void> {
-  const { run, epoch } = claim;
-  if (!isError(error, "EVENT_UNREADABLE")) throw error;
-  const next = { to: "parked", reason: "attention", dueAt: null } as const;
-  await deps.store.append({ run: run.id, worker: deps.worker, epoch, events: [], chunks: [], blobs: [], consumed: [], next });
+/**
+ * A run that cannot be taken up waits for somebody who can mend it, and its worker goes on with the others. Signals stay where
+ * they are for the day it is mended; only a cancel works without reading what the run had done.
+ */
+export async function setAside(deps: ExecutionDeps, { run, epoch, signals }: Claim): Promise<void> {
+  const isCancelled = signals.some(({ kind }) => kind === "cancel") || deps.clock.now() >= run.deadline;
+  const next: Transition = isCancelled ? { to: "cancelled" } : { to: "parked", reason: "attention", dueAt: null };
+  const consumed = signals.filter(({ kind }) => kind === "retry").map(({ id }) => id);
+  const seen = signals.map(({ id }) => id);
+  await deps.store.append({ run: run.id, worker: deps.worker, epoch, events: [], chunks: [], blobs: [], consumed, seen, next });
 }

@@ -5,15 +5,17 @@
  * blocks on things that only time or somebody else can bring. When nothing is in flight and all that is left is blocked, the
  * run parks and its memory goes. There is no other way to wait.
  */
-import { checkName, type Definition } from "../agent.ts";
+import type { Definition } from "../agent.ts";
 import type { Clock } from "../clock.ts";
 import { GroundcrewError } from "../errors.ts";
 import type { Codec } from "../persistence/codec.ts";
+import type { JsonValue } from "../persistence/json-value.ts";
 import type { Event, ParkReason } from "../persistence/event.ts";
 import type { RunState } from "../persistence/fold.ts";
 import type { Claim, RunRow, Signal, Store } from "../persistence/store.ts";
 import { Journal, type Ticker } from "./journal.ts";
 import type { SessionState } from "./session-state.ts";
+import { childSignal } from "./signal.ts";
 
 export interface ExecutionDeps {
   store: Store;
@@ -22,6 +24,8 @@ export interface ExecutionDeps {
   ticker: Ticker;
   worker: string;
   agents: ReadonlyMap<string, Definition>;
+  /** `once` effects that are at work in this process, also those that nobody waits for any more; by run and step. */
+  unsettled: Map<string, Promise<void>>;
   /** From 0 to 1; spreads retries. */
   random: () => number;
 }
@@ -125,21 +129,38 @@ export class Execution {
     return this.#inFlight === 0 ? Promise.resolve() : new Promise((resolve) => this.#settled.add(resolve));
   }
 
-  /** Waits for something that only time or somebody else can bring; in memory as long as a step is in flight, parked after. */
-  block<T>(block: Block<T>): Promise<T> {
-    const taken = block.take();
-    if (taken !== undefined) return Promise.resolve(taken);
+  /**
+   * Waits for something that only time or somebody else can bring; in memory as long as a step is in flight, parked after.
+   * @param record what is to be written about it. The run counts as busy from the taking to the end of this, so that it does
+   * not park for another wait with half of it done.
+   */
+  async block<T, R>(block: Block<T>, record: (taken: T) => Promise<R>): Promise<R> {
+    const taken = this.#take(block) ?? (await this.#untilTaken(block));
+    try {
+      return await record(taken);
+    } finally {
+      this.leave();
+    }
+  }
+
+  #untilTaken<T>(block: Block<T>): Promise<T> {
     return new Promise<T>((resolve) => {
       this.#waiting.add({ ...block, resolve: resolve as (value: unknown) => void });
       this.#checkIdle();
     });
   }
 
+  #take<T>(block: Block<T>): T | undefined {
+    const taken = block.take();
+    if (taken !== undefined) this.#inFlight++;
+    return taken;
+  }
+
   /** Looks whether time or a signal brought what is waited for. */
   poke(): void {
     if (this.#halt) return;
     for (const waiting of [...this.#waiting]) {
-      const taken = waiting.take();
+      const taken = this.#take(waiting);
       if (taken === undefined) continue;
       this.#waiting.delete(waiting);
       waiting.resolve(taken);
@@ -156,22 +177,27 @@ export class Execution {
   /** Records signals, once each, and lets them work. */
   receive(signals: readonly Signal[]): void {
     if (this.#halt) return;
-    let isNew = false;
-    for (const signal of signals) {
-      if (this.state.received.has(signal.id)) continue;
-      this.#record(signal);
-      isNew = true;
-    }
-    if (!isNew) return;
+    const fresh = signals.filter(({ id }) => !this.state.received.has(id));
+    for (const signal of signals) this.journal.consume(signal.id);
+    for (const signal of fresh) this.#record(signal);
+    if (fresh.length === 0) return;
     this.journal.flush();
     const { cancel } = this.state;
     if (cancel) this.halt({ to: "cancelled", why: cancel.why, ...(cancel.from !== undefined && { by: cancel.from }) });
     else this.poke();
   }
 
+  /** Keeps what people said to a run that ends without an answer: it belongs to the conversation. */
+  recordMessages(signals: readonly Signal[]): void {
+    for (const signal of signals) {
+      if (signal.kind !== "message" || this.state.received.has(signal.id)) continue;
+      this.journal.consume(signal.id);
+      this.#record(signal);
+    }
+  }
+
   #record(signal: Signal): void {
     const from = signal.from === undefined ? {} : { from: signal.from };
-    this.journal.consume(signal.id);
     switch (signal.kind) {
       case "signal":
       case "child": {
@@ -195,7 +221,7 @@ export class Execution {
 
   /** A person's answer for a step in doubt. One that comes when the doubt is over is recorded as what it is: too late. */
   #resolveStep(signal: Signal): void {
-    const answer = signal.value as { resolution: "happened" | "did_not_happen"; result?: Fact["value"] };
+    const answer = signal.value as { resolution: "happened" | "did_not_happen"; result?: JsonValue };
     this.journal.note({ type: "signal.received", id: signal.id, name: `resolve:${signal.name}`, value: signal.value ?? null });
     if (this.state.steps.get(signal.name)?.status !== "unknown") return;
     this.journal.note({
@@ -209,6 +235,7 @@ export class Execution {
 
   /** Parks when nothing is in flight, something is waited for, and the body had its chance to begin another step. */
   #checkIdle(): void {
+    this.#armTimer();
     if (this.#idleCheck || this.#inFlight > 0 || this.#waiting.size === 0 || this.#halt) return;
     this.#idleCheck = true;
     setImmediate(() => {
@@ -220,32 +247,15 @@ export class Execution {
       const dueAt = Math.min(this.run.deadline, ...waiting.map((block) => block.dueAt ?? this.run.deadline));
       this.halt({ to: "parked", reason: first.reason, dueAt, detail: waiting.map((block) => block.detail).join("; ") });
     });
-    this.#armTimer();
   }
 
   /** While a step is in flight beside a wait, the wait's time is kept here; parked, the store keeps it. */
   #armTimer(): void {
-    const due = [...this.#waiting].flatMap((block) => block.dueAt ?? []);
     this.#cancelTimer?.();
+    if (this.#halt || this.#waiting.size === 0) return;
+    const due = [...this.#waiting].flatMap((block) => block.dueAt ?? []);
     if (due.length > 0) this.#cancelTimer = this.deps.clock.after(Math.min(...due) - this.deps.clock.now(), () => this.poke());
   }
-}
-
-type Fact = Extract<Event, { type: "step.resolved" }>;
-
-/** Names of signals that the run sends itself: nobody else may pass for it. */
-const RESERVED = ["child:", "resolve:"];
-
-/** @throws GroundcrewError `INPUT_INVALID` */
-export function checkSignalName(name: unknown): asserts name is string {
-  checkName("INPUT_INVALID", "signal name", name);
-  if (!RESERVED.some((prefix) => name.startsWith(prefix))) return;
-  throw new GroundcrewError("INPUT_INVALID", `Expected the signal name not to begin with ${RESERVED.join(" or ")}, got "${name}".`, { value: name });
-}
-
-/** The name under which the end of a child run is recorded. */
-export function childSignal(step: string): string {
-  return `child:${step}`;
 }
 
 function reasonOf(halt: Halt): GroundcrewError {

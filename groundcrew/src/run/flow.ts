@@ -3,13 +3,15 @@
  * once, and the first one without is where the work goes on.
  */
 import { streamText } from "ai";
-import { type Definition, EFFECTS, type Flow, type FlowContext, type FlowStep, type GenerateRequest, type StepOptions } from "../agent.ts";
-import { duration } from "../clock.ts";
+import { type CallOptions, type Definition, EFFECTS, type Flow, type FlowContext, type FlowStep, type GenerateRequest, type StepOptions } from "../agent.ts";
+import { type Duration, duration } from "../clock.ts";
 import { coerceError, describe, GroundcrewError } from "../errors.ts";
 import { DEFAULT_MODEL_TIMEOUT_MS, DEFAULT_TOOL_TIMEOUT_MS, MAX_ATTEMPTS, REPLAY_HOLD_MS } from "../limits.ts";
-import { hashValue, type JsonValue } from "../persistence/codec.ts";
-import { checkSignalName, type Execution } from "./execution.ts";
-import { messagesOf } from "./start.ts";
+import { hashValue } from "../persistence/hash.ts";
+import type { JsonValue } from "../persistence/json-value.ts";
+import type { Execution } from "./execution.ts";
+import { checkSignalName } from "./signal.ts";
+import { messagesOf, type StartRequest } from "./start.ts";
 import { mismatch, perform } from "./step.ts";
 import { callChild, sleep, waitForSignal } from "./wait.ts";
 
@@ -25,26 +27,36 @@ function contextOf(execution: Execution, replay: Replay): FlowContext {
   return {
     run: execution.run.id,
     signal: execution.signal,
-    step: (<T>(name: string, second: StepOptions<T> | StepBody<T>, third?: StepBody<T>) =>
-      typeof second === "function" ? codeStep(execution, replay, name, {}, second) : codeStep(execution, replay, name, second, third)) as FlowContext["step"],
-    generate: (name, request) => generate(execution, replay, name, request),
+    step: handled(<T>(name: string, second: StepOptions<T> | StepBody<T>, third?: StepBody<T>) =>
+      typeof second === "function" ? codeStep(execution, replay, name, {}, second) : codeStep(execution, replay, name, second, third),
+    ) as FlowContext["step"],
+    generate: handled((name: string, request: GenerateRequest) => generate(execution, replay, name, request)),
     all: settleAll as FlowContext["all"],
-    sleep: async (time) => {
+    sleep: handled(async (time: Duration) => {
       const ms = duration(time, "sleep");
       return sleep(execution, await replay.visit("sleep"), ms);
-    },
-    waitFor: async <T>(name: string, options: { within?: Parameters<typeof duration>[0] } = {}) => {
+    }),
+    waitFor: handled(async (name: string, options: { within?: Duration } = {}) => {
       checkSignalName(name);
       const within = options.within === undefined ? undefined : duration(options.within, `waitFor "${name}".within`);
-      return (await waitForSignal(execution, await replay.visit(`signal:${name}`), name, within)) as T | undefined;
-    },
-    call: (async (definition: Definition, request: Record<string, unknown>) => {
-      const input = definition.kind === "flow" ? request["input"] : { messages: messagesOf(definition, request) };
-      return callChild(execution, await replay.visit(`call:${definition.name}`), definition, input);
+      return waitForSignal(execution, await replay.visit(`signal:${name}`), name, within);
+    }) as FlowContext["waitFor"],
+    call: handled(async (definition: Definition, { name = definition.name, ...request }: CallOptions & StartRequest) => {
+      const input = definition.kind === "flow" ? request.input : { messages: messagesOf(definition, request) };
+      return callChild(execution, await replay.visit(`call:${name}`), definition, input);
     }) as FlowContext["call"],
     progress: (fraction, what) => {
       if (!replay.isUnderway) execution.journal.progress(fraction, what); // what is behind the last recorded step was told before
     },
+  };
+}
+
+/** A step that fails before anybody awaits it must not end the process; who awaits it is told all the same. */
+function handled<A extends unknown[], T>(verb: (...args: A) => Promise<T>): (...args: A) => Promise<T> {
+  return (...args) => {
+    const outcome = verb(...args);
+    outcome.catch(() => {});
+    return outcome;
   };
 }
 

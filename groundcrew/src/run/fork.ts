@@ -2,7 +2,8 @@
 import type { Clock } from "../clock.ts";
 import { GroundcrewError } from "../errors.ts";
 import { DEFAULT_HISTORY_TURNS } from "../limits.ts";
-import { type Blob, blobHash, type Codec, type Encoding, type JsonValue } from "../persistence/codec.ts";
+import { type Blob, blobHash, type JsonValue } from "../persistence/json-value.ts";
+import type { Codec, Encoding } from "../persistence/codec.ts";
 import type { Event } from "../persistence/event.ts";
 import { fold } from "../persistence/fold.ts";
 import { newRunId } from "../persistence/id.ts";
@@ -40,17 +41,21 @@ export async function forkRun(deps: ForkDeps, old: RunRow, past: Past, by: strin
   const input = await inputOf(deps, old, past.events[0]);
   const state = await stateBefore(store, old);
   const more = state === undefined ? 0 : 1;
-  const forked = { run: old.id, step, ...(by !== undefined && { by }), ...(behind && { behind: [behind[0] + more, behind[1] + more] as const }) };
+  const [first] = past.events;
+  const keysOf = past.isRetry ? { keysOf: (first?.type === "run.created" && first.forked?.keysOf) || old.id } : {};
+  const forked = { run: old.id, step, ...(by !== undefined && { by }), ...keysOf, ...(behind && { behind: [behind[0] + more, behind[1] + more] as const }) };
   const events = state === undefined ? past.events : past.events.toSpliced(1, 0, { type: "session.updated", state, seq: 2, at: now });
   const journal = events.map((event, index): Event => {
     const seq = index + 1;
+    if ("id" in event) return { ...event, id: `${old.id}/${event.id}`, seq }; // the new run has an inbox, and ids, of its own
     if (event.type !== "run.created") return { ...event, seq };
     const { session: _session, turn: _turn, parent: _parent, ...created } = event;
     return { ...created, ...(input && { input: input.json }), seq, at: now, deadline, forked };
   });
   const known = input?.blob ? [input.blob] : [];
   const blobs = await blobsOf(journal, known, (hash) => store.blob(hash));
-  const { run } = await store.create({ id, agent: old.agent, principal: old.principal, deadline, dueAt: now, events: journal, blobs });
+  const start = past.isRetry ? { start: { key: `retry:${old.id}`, hash: old.id } } : {}; // asked twice, it is tried again once
+  const { run } = await store.create({ id, agent: old.agent, principal: old.principal, deadline, dueAt: now, ...start, events: journal, blobs });
   return run;
 }
 
@@ -59,6 +64,8 @@ export interface Past {
   /** Where it goes on, for people. */
   step: string;
   events: Event[];
+  /** The same work once more, not another way from the middle of it. */
+  isRetry: boolean;
   /** Numbers, in the new journal, of the events behind the failure that is tried again. */
   behind?: readonly [first: number, last: number];
 }
@@ -73,12 +80,12 @@ export function pastForRetry(events: readonly Event[]): Past {
   const kinds = new Map([...fold(events).steps].map(([step, { kind }]) => [step, kind]));
   const failures = work.filter((event) => event.type === "step.failed" && event.final && kinds.get(event.step) !== "tool");
   const last = failures.at(-1);
-  if (!last || events.at(-1)?.type !== "run.failed") return { step: "the end", events: work };
+  if (!last || events.at(-1)?.type !== "run.failed") return { step: "the end", events: work, isRetry: true };
   const lastStart = work.findLast((event) => event.type === "step.started" && event.seq < last.seq)?.seq ?? 0;
   const broken = new Set(failures.flatMap((event) => (event.type === "step.failed" && event.seq > lastStart ? event.step : [])));
   const kept = work.filter((event) => !("step" in event && event.step !== undefined && broken.has(event.step)));
   const before = kept.filter(({ seq }) => seq < last.seq).length;
-  return { step: [...broken].join(", "), events: kept, ...(kept.length > before && { behind: [before + 1, kept.length] as const }) };
+  return { step: [...broken].join(", "), events: kept, isRetry: true, ...(kept.length > before && { behind: [before + 1, kept.length] as const }) };
 }
 
 /**
@@ -97,7 +104,7 @@ export function pastBefore(run: string, events: readonly Event[], from: string):
     });
   }
   const begun = new Set(work.slice(0, at).flatMap((event) => (event.type === "step.started" ? event.step : [])));
-  return { step: from, events: work.filter((event, index) => index < at || ("step" in event && begun.has(event.step ?? ""))) };
+  return { step: from, isRetry: false, events: work.filter((event, index) => index < at || ("step" in event && begun.has(event.step ?? ""))) };
 }
 
 /** The events about the run's work. A child run without an outcome belongs to the old run: the new one starts its own. */

@@ -2,14 +2,15 @@
 import type { Clock } from "../clock.ts";
 import { describe, fromErrorRecord, GroundcrewError } from "../errors.ts";
 import { KEEP_ALIVE_MS } from "../limits.ts";
-import type { Codec, JsonValue } from "../persistence/codec.ts";
+import type { Codec } from "../persistence/codec.ts";
+import type { JsonValue } from "../persistence/json-value.ts";
 import type { Event, Resolution } from "../persistence/event.ts";
 import { fold } from "../persistence/fold.ts";
 import { isTerminal, type RunRow, type Signal, type Store } from "../persistence/store.ts";
 import { loadValue } from "../persistence/value.ts";
 import { type FeedItem, follow, isEnd, Latch, parseCursor } from "../stream/feed.ts";
-import { checkSignalName } from "./execution.ts";
 import { forkRun, type Past, pastBefore, pastForRetry } from "./fork.ts";
+import { checkSignalName } from "./signal.ts";
 import { type RunView, viewOf } from "./view.ts";
 
 export interface HandleDeps {
@@ -18,6 +19,8 @@ export interface HandleDeps {
   clock: Clock;
   /** Tells the worker of this process, if there is one, that something changed. */
   poke: () => void;
+  /** Somebody here waits for a run: this process lends a hand, unless it may not. */
+  lendAHand: () => void;
   /** Fires when the store closes. */
   closed: AbortSignal;
 }
@@ -53,6 +56,7 @@ export class Run<OUTPUT = unknown> {
 
   /** Everything so far, then live, up to the run's end. @throws GroundcrewError `RUN_NOT_FOUND`, `CURSOR_INVALID` */
   events(options: { after?: string | undefined; signal?: AbortSignal | undefined } = {}): AsyncIterable<FeedItem> {
+    this.#deps.lendAHand();
     return decoded(this.#deps, follow(this.#deps.store, this.id, parseCursor(options.after), this.#untilClosed(options.signal)));
   }
 
@@ -65,7 +69,8 @@ export class Run<OUTPUT = unknown> {
 
   /** The run's last event. Looks only when the run may have ended: following its every step would cost more than the steps. */
   async #end(signal: AbortSignal | undefined): Promise<Event> {
-    const { store } = this.#deps;
+    const { store, lendAHand } = this.#deps;
+    lendAHand();
     const stop = this.#untilClosed(signal);
     const latch = new Latch(store, (change) => change.runs === null || change.ended.has(this.id), stop);
     const keepAlive = setInterval(() => {}, KEEP_ALIVE_MS);
@@ -73,6 +78,7 @@ export class Run<OUTPUT = unknown> {
       for (;;) {
         const last = await store.last(this.id);
         if (isEnd(last)) return last;
+        if (isTerminal((await this.row()).status)) throw noEnd(this.id);
         await latch.next();
         stop.throwIfAborted();
       }
@@ -102,21 +108,25 @@ export class Run<OUTPUT = unknown> {
     checkSignalName(name);
     const { json, blob } = this.#deps.codec.encode(value, `signal "${name}"`);
     if (blob) throw new GroundcrewError("LIMIT_EXCEEDED", `The value of signal "${name}" is too large.`, { fix: "Send an address instead of the data.", run: this.id });
-    await this.#send({ id: options.id ?? unique("signal"), kind: "signal", name, ...(json !== undefined && { value: json }), from: options.by });
+    await this.#send({ id: `signal:${options.id ?? crypto.randomUUID()}`, kind: "signal", name, ...(json !== undefined && { value: json }), from: options.by });
   }
 
-  /** Answers for a step whose outcome is unknown. @throws GroundcrewError `STEP_NOT_FOUND`, `STEP_NOT_UNKNOWN`, `RUN_FINISHED` */
-  async resolve(step: string, answer: { resolution: Resolution; result?: unknown; by?: string | undefined }): Promise<void> {
-    const state = fold(await this.#deps.store.journal(this.id));
-    const found = state.steps.get(step);
+  /**
+   * Answers for a step whose outcome is unknown.
+   * @param given the step's key, or its name when only one step of that name is in doubt. @throws GroundcrewError `STEP_NOT_FOUND`, `STEP_NOT_UNKNOWN`, `RUN_FINISHED`
+   */
+  async resolve(given: string, answer: { resolution: Resolution; result?: unknown; by?: string | undefined }): Promise<void> {
+    const { steps } = fold(await this.#deps.store.journal(this.id));
+    const doubtful = [...steps.values()].filter(({ status }) => status === "unknown");
+    const found = steps.get(given) ?? onlyOne(doubtful.filter(({ name }) => name === given));
     if (!found) {
-      const known = [...state.steps.values()].filter(({ status }) => status === "unknown").map((other) => other.step);
-      throw new GroundcrewError("STEP_NOT_FOUND", `Run ${this.id} has no step "${step}".`, {
+      throw new GroundcrewError("STEP_NOT_FOUND", `Run ${this.id} has no step "${given}".`, {
         run: this.id,
-        value: step,
-        fix: `Steps in doubt: ${known.join(", ") || "none"}.`,
+        value: given,
+        fix: `Steps in doubt: ${doubtful.map(({ step, name }) => (step === name ? step : `${name} (${step})`)).join(", ") || "none"}.`,
       });
     }
+    const { step } = found;
     if (found.status !== "unknown") {
       throw new GroundcrewError("STEP_NOT_UNKNOWN", `Step "${step}" of run ${this.id} is ${found.status}, not in doubt.`, { run: this.id, value: step });
     }
@@ -164,6 +174,10 @@ export class Run<OUTPUT = unknown> {
   }
 }
 
+function onlyOne<T>(found: readonly T[]): T | undefined {
+  return found.length === 1 ? found[0] : undefined;
+}
+
 function checkAnswer({ resolution, result }: { resolution: unknown; result?: unknown }): void {
   if (resolution !== "happened" && resolution !== "did_not_happen") {
     throw new GroundcrewError("INPUT_INVALID", `Expected \`resolution\` to be "happened" or "did_not_happen", got ${describe(resolution)}.`, { value: resolution });
@@ -171,6 +185,11 @@ function checkAnswer({ resolution, result }: { resolution: unknown; result?: unk
   if (resolution === "did_not_happen" && result !== undefined) {
     throw new GroundcrewError("INPUT_INVALID", "Expected no `result` of a step that did not happen.", { value: result });
   }
+}
+
+/** It was ended without its journal, because that could not be read. */
+function noEnd(run: string): GroundcrewError {
+  return new GroundcrewError("EVENT_UNREADABLE", `Run ${run} was ended, and its journal does not say how.`, { run });
 }
 
 function failureOf(run: string, end: Event): GroundcrewError {

@@ -9,7 +9,8 @@ import type { Clock } from "../clock.ts";
 import { GroundcrewError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { COALESCE_MS, MAX_EVENTS_PER_RUN, MAX_PROGRESS_CHARS } from "../limits.ts";
-import type { Blob, Codec, JsonValue } from "../persistence/codec.ts";
+import type { Blob, JsonValue } from "../persistence/json-value.ts";
+import type { Codec } from "../persistence/codec.ts";
 import type { Chunk, Event, Fact } from "../persistence/event.ts";
 import { apply, fold, type RunState } from "../persistence/fold.ts";
 import type { Append, Appended, Claim, Store, Transition } from "../persistence/store.ts";
@@ -77,6 +78,8 @@ export class Journal {
     const { progress } = this.state;
     if (progress?.fraction === fact.fraction && progress.what === fact.what) return; // a resumed flow says again what it said
 
+    if (this.state.head >= MAX_EVENTS_PER_RUN) return; // it will be told to start no more steps; this is no reason to end it
+
     const last = this.#events.at(-1);
     if (last?.type !== "progress" || last.step !== step) return this.note(fact);
     Object.assign(last, fact);
@@ -119,8 +122,10 @@ export class Journal {
   async end(next: Transition, fact: Fact): Promise<Appended> {
     this.flush();
     const event: Event = { ...fact, seq: this.state.head + 1, at: this.#deps.clock.now() };
-    const result = await this.#write({ ...this.#take(), events: [event], next });
+    const taken = this.#take();
+    const result = await this.#write({ ...taken, events: [event], next });
     if (result === "written") apply(this.state, event);
+    else this.#putBack(taken);
     return result;
   }
 
@@ -132,7 +137,7 @@ export class Journal {
   }
 
   #push(fact: Fact): void {
-    if (this.state.head >= MAX_EVENTS_PER_RUN) {
+    if (fact.type === "step.started" && this.state.head >= MAX_EVENTS_PER_RUN) {
       throw new GroundcrewError("LIMIT_EXCEEDED", `Run ${this.#claim.run.id} has reached ${MAX_EVENTS_PER_RUN} events.`, {
         run: this.#claim.run.id,
         fix: "Split the work into child runs.",
@@ -158,6 +163,12 @@ export class Journal {
     this.#blobs = [];
     this.#consumed = [];
     return taken;
+  }
+
+  /** Nothing of it was written. */
+  #putBack({ blobs, consumed }: Pick<Append, "blobs" | "consumed">): void {
+    this.#blobs.unshift(...blobs);
+    this.#consumed.unshift(...consumed);
   }
 
   async #write(what: Pick<Append, "events" | "chunks" | "blobs" | "consumed" | "next">): Promise<Appended> {

@@ -7,7 +7,7 @@ import type { Agent, CheckedPolicy } from "../agent.ts";
 import { coerceError, describe, GroundcrewError, isError } from "../errors.ts";
 import { DEFAULT_MODEL_TIMEOUT_MS, DEFAULT_TOOL_TIMEOUT_MS, MAX_ATTEMPTS, MAX_PARALLEL_TOOLS } from "../limits.ts";
 import { callModel } from "../model/model.ts";
-import type { JsonValue } from "../persistence/codec.ts";
+import type { JsonValue } from "../persistence/json-value.ts";
 import { contentOf, type ModelStep, type ToolCall, textOf, toolCallsOf } from "../persistence/model-step.ts";
 import { executeTool, toModelOutput } from "../tool/tool.ts";
 import type { Execution } from "./execution.ts";

@@ -4,7 +4,9 @@ import { type Agent, checkName, type Definition } from "../agent.ts";
 import { type Clock, type Duration, duration } from "../clock.ts";
 import { GroundcrewError } from "../errors.ts";
 import { MAX_NAME_CHARS } from "../limits.ts";
-import { type Codec, hashValue, type JsonValue } from "../persistence/codec.ts";
+import type { Codec } from "../persistence/codec.ts";
+import { hashValue } from "../persistence/hash.ts";
+import type { JsonValue } from "../persistence/json-value.ts";
 import type { RunCreated } from "../persistence/event.ts";
 import { newRunId } from "../persistence/id.ts";
 import type { BusyPolicy, NewRun } from "../persistence/store.ts";
@@ -26,7 +28,7 @@ export interface StartOptions {
 }
 
 export type AgentRequest = StartOptions & ({ prompt: string } | { messages: ModelMessage[] });
-export type FlowRequest<INPUT> = StartOptions & { input: INPUT };
+export type FlowRequest<INPUT> = StartOptions & (undefined extends INPUT ? { input?: INPUT } : { input: INPUT });
 export type StartRequest = StartOptions & { prompt?: string; messages?: ModelMessage[]; input?: unknown };
 
 const BUSY: readonly BusyPolicy[] = ["queue", "reject", "interrupt", "steer"];
@@ -75,13 +77,19 @@ function checkId(field: string, id: unknown): void {
   if (typeof id !== "string" || id === "" || id.length > MAX_NAME_CHARS) throw invalid(field, `a text of 1 to ${MAX_NAME_CHARS} characters`, id);
 }
 
+/** Keys that the runtime itself starts runs with. */
+const RESERVED_KEYS = ["child:", "retry:"];
+
 function checkOptions(definition: Definition, request: StartRequest): void {
   if (typeof request !== "object" || request === null) throw invalid("the request", "an object", request);
   if (request.session !== undefined) {
     checkName("INPUT_INVALID", "session", request.session);
     if (definition.kind === "flow") throw invalid("session", "left out: a flow has no conversation", request.session);
   }
-  if (request.key !== undefined) checkId("key", request.key);
+  if (request.key !== undefined) {
+    checkId("key", request.key);
+    if (RESERVED_KEYS.some((prefix) => request.key?.startsWith(prefix))) throw invalid("key", `a text that does not begin with ${RESERVED_KEYS.join(" or ")}`, request.key);
+  }
   for (const field of ["prompt", "messages"] as const) {
     if (definition.kind === "flow" && request[field] !== undefined) throw invalid(field, "left out: a flow takes `input`", request[field]);
   }

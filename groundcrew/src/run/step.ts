@@ -9,7 +9,7 @@ import { failpoint } from "../failpoint.ts";
 import { backoff, isRetryable } from "../fault/retry.ts";
 import { type Bounds, withDeadline } from "../fault/timeout.ts";
 import { CANCEL_GRACE_MS, RECONCILE_TIMEOUT_MS } from "../limits.ts";
-import type { JsonValue } from "../persistence/codec.ts";
+import type { JsonValue } from "../persistence/json-value.ts";
 import type { Fact, StepKind } from "../persistence/event.ts";
 import type { StepState } from "../persistence/fold.ts";
 import type { Execution } from "./execution.ts";
@@ -58,42 +58,73 @@ export async function perform<T>(execution: Execution, spec: StepSpec<T>): Promi
   }
 }
 
+/** One try of a step. */
+interface Try {
+  number: number;
+  key: string;
+  /** What it wants to change in the session's state; frozen when it is over. */
+  changes: StateChange[];
+}
+
 /** One try. Returns nothing when the step is not over: it will be tried again, or its outcome has to be found out. */
 async function attempt<T>(execution: Execution, spec: StepSpec<T>, before: StepState | undefined): Promise<{ value: T } | undefined> {
   const { journal } = execution;
   await execution.enter();
+  const key = before?.key ?? spec.key ?? defaultKey(execution, spec.step);
+  const mine: Try = { number: (before?.attempt ?? 0) + 1, key, changes: [] };
   try {
-    const number = (before?.attempt ?? 0) + 1;
-    const key = before?.key ?? spec.key ?? defaultKey(execution, spec.step);
-    const began = started(spec, number);
+    const began = started(spec, mine.number);
     if (spec.effect === "once" || spec.effect === "keyed") await journal.commit(began);
     else journal.note(began);
-    const changes: StateChange[] = [];
+    if (execution.signal.aborted) return await settleUnbegun(execution, spec, mine);
     let value: T;
     try {
-      value = await run(execution, spec, number, key, changes);
+      value = await run(execution, spec, mine);
     } catch (thrown) {
-      await settleFailure(execution, spec, number, thrown);
+      await settleFailure(execution, spec, mine, thrown);
       return undefined;
     }
-    await settleSuccess(execution, spec, number, value, changes);
+    await settleSuccess(execution, spec, mine, value);
     return { value };
   } finally {
+    Object.freeze(mine.changes);
     execution.leave();
   }
 }
 
+/** The run was stopped before the effect could start: certainly nothing happened. */
+async function settleUnbegun<T>({ journal, signal }: Execution, spec: StepSpec<T>, { number }: Try): Promise<undefined> {
+  if (isError(signal.reason, "SUPERSEDED")) throw signal.reason; // nothing we write would be taken
+  await journal.commit({ type: "step.abandoned", step: spec.step, attempt: number, why: "the run was stopped before it began" });
+}
+
 /** Runs the effect within its bounds. When the run has to stop, an effect that may have happened gets a moment to say so. */
-async function run<T>(execution: Execution, spec: StepSpec<T>, attempt: number, key: string, changes: StateChange[]): Promise<T> {
+async function run<T>(execution: Execution, spec: StepSpec<T>, mine: Try): Promise<T> {
   const bounds = boundsOf(execution, spec.name, spec.timeoutMs, spec.effect === "read" ? 0 : CANCEL_GRACE_MS);
   return withDeadline(bounds, (signal) => {
-    const call = callOf(execution, spec, attempt, key, signal, changes);
-    return withCall(call, async () => {
+    const call = callOf(execution, spec, mine, signal);
+    const effect = withCall(call, async () => {
       failpoint("effect.before");
       const value = await spec.run(call);
       failpoint("effect.after");
       return value;
     });
+    if (spec.effect === "once") keepUntilSettled(execution, spec.step, effect);
+    return effect;
+  });
+}
+
+/** Nobody may ask what became of an effect while it is still at work here, timed out or taken over as it may be. */
+function keepUntilSettled<T>(execution: Execution, step: string, effect: Promise<T>): void {
+  const { unsettled } = execution.deps;
+  const id = effectId(execution, step);
+  const settled = effect.then(
+    () => {},
+    () => {},
+  );
+  unsettled.set(id, settled);
+  void settled.then(() => {
+    if (unsettled.get(id) === settled) unsettled.delete(id);
   });
 }
 
@@ -101,7 +132,7 @@ function boundsOf({ deps, signal }: Execution, name: string, timeoutMs: number, 
   return { name, timeoutMs, clock: deps.clock, signal, graceMs };
 }
 
-function callOf<T>(execution: Execution, spec: StepSpec<T>, attempt: number, key: string, signal: AbortSignal, changes: StateChange[]): Call {
+function callOf<T>(execution: Execution, spec: StepSpec<T>, { number, key, changes }: Try, signal: AbortSignal): Call {
   const { run, sessionState, journal } = execution;
   return {
     run: run.id,
@@ -109,25 +140,31 @@ function callOf<T>(execution: Execution, spec: StepSpec<T>, attempt: number, key
     session: run.session ?? undefined,
     principal: run.principal,
     step: spec.step,
-    attempt,
+    attempt: number,
     key,
     signal,
-    progress: (fraction, what) => journal.progress(fraction, what, { step: spec.step, attempt }),
+    progress: (fraction, what) => journal.progress(fraction, what, { step: spec.step, attempt: number }),
     state: {
       get: (name) => {
         const now = sessionState.with(changes);
         return Object.hasOwn(now, name) ? now[name] : undefined;
       },
       update: (name, change) => {
+        if (Object.isFrozen(changes)) {
+          throw new GroundcrewError("INTERNAL", `The session's state was changed after "${spec.name}" had ended.`, {
+            run: run.id,
+            fix: "Change it before the tool returns: the change is recorded with its result.",
+          });
+        }
         changes.push({ name, change });
       },
     },
   };
 }
 
-/** Derived, so that it need not be recorded: the same for every attempt, and for no other step. */
-function defaultKey({ run }: Execution, step: string): string {
-  return `${run.id}/${step}`;
+/** Derived, so that it need not be recorded: the same for every attempt, also of the run that tries this one again; and for no other step. */
+function defaultKey({ run, state }: Execution, step: string): string {
+  return `${state.created?.forked?.keysOf ?? run.id}/${step}`;
 }
 
 function started<T>(spec: StepSpec<T>, attempt: number): Fact {
@@ -138,12 +175,13 @@ function started<T>(spec: StepSpec<T>, attempt: number): Fact {
   return fact;
 }
 
-async function settleSuccess<T>(execution: Execution, spec: StepSpec<T>, attempt: number, value: T, changes: StateChange[]): Promise<void> {
+async function settleSuccess<T>(execution: Execution, spec: StepSpec<T>, { number: attempt, changes }: Try, value: T): Promise<void> {
   const { journal } = execution;
+  const { describe } = spec;
   const facts: Fact[] = [];
   try {
     const json = spec.kind === "tool" ? journal.encodeApart(value, `step "${spec.name}"`) : journal.encode(value, `step "${spec.name}"`);
-    const extra = spec.describe ? await spec.describe(value) : undefined;
+    const extra = describe && (await withDeadline(boundsOf(execution, spec.name, spec.timeoutMs, 0), async () => describe(value)));
     const fact: Fact = { type: "step.succeeded", step: spec.step, attempt };
     if (json !== undefined) fact.value = json;
     if (extra?.shown !== undefined) fact.shown = extra.shown;
@@ -168,7 +206,7 @@ function changed({ journal, sessionState }: Execution, changes: readonly StateCh
   return { type: "session.updated", state };
 }
 
-async function settleFailure<T>(execution: Execution, spec: StepSpec<T>, attempt: number, thrown: unknown): Promise<void> {
+async function settleFailure<T>(execution: Execution, spec: StepSpec<T>, { number: attempt }: Try, thrown: unknown): Promise<void> {
   const { journal, deps } = execution;
   const error = coerceError(thrown);
   const stopped = execution.signal.aborted;
@@ -198,42 +236,64 @@ async function waitForRetry(execution: Execution, step: StepState): Promise<void
   const isDue = () => (execution.state.steps.get(step.step)?.retryAt ?? 0) <= clock.now() || undefined;
   if (isDue()) return;
   const detail = `"${step.name}" is tried again after: ${step.error?.message ?? "a failure"}`;
-  await execution.block({ reason: "retry", dueAt: step.retryAt ?? null, detail, take: isDue });
+  await execution.block({ reason: "retry", dueAt: step.retryAt ?? null, detail, take: isDue }, async () => {});
 }
 
 /** Nobody saw the outcome of a `once` step: its `reconcile` hook answers, or the run waits for a person. */
 async function settleUnknown<T>(execution: Execution, spec: StepSpec<T>, step: StepState): Promise<void> {
-  const { journal, state } = execution;
-  const answer = spec.reconcile ? await reconcile(execution, spec, step) : undefined;
-  if (state.steps.get(spec.step)?.status !== "unknown") return; // a person was faster
-  if (answer) return journal.commit(answer);
+  const { state } = execution;
   const isKnown = () => state.steps.get(spec.step)?.status !== "unknown" || undefined;
-  const detail = `nobody saw the outcome of "${spec.name}" (${spec.step}); say whether it happened`;
-  await execution.block({ reason: "unknown_outcome", dueAt: null, detail, take: isKnown });
+  const why = spec.reconcile ? await reconcile(execution, spec, step) : "it has no reconcile hook";
+  if (isKnown()) return; // the hook's answer is recorded, or a person was faster
+  const detail = `nobody saw the outcome of "${spec.name}" (${spec.step}), and ${why}; say whether it happened`;
+  await execution.block({ reason: "unknown_outcome", dueAt: null, detail, take: isKnown }, async () => {});
 }
 
-/** @returns nothing when the hook does not know; and only what is clearly an answer is one. */
-async function reconcile<T>(execution: Execution, spec: StepSpec<T>, step: StepState): Promise<Fact | undefined> {
+/** Asks the hook and records what it found out; only what is clearly an answer is one. @returns why it is still unknown */
+async function reconcile<T>(execution: Execution, spec: StepSpec<T>, step: StepState): Promise<string> {
   await execution.enter();
   try {
-    const bounds = boundsOf(execution, `reconcile ${spec.name}`, RECONCILE_TIMEOUT_MS, 0);
-    const key = step.key ?? defaultKey(execution, spec.step);
+    const answer = await askHook(execution, spec, step);
+    if (typeof answer === "string") return answer;
+    if (execution.state.steps.get(spec.step)?.status === "unknown") await execution.journal.commit(answer);
+    return "";
+  } finally {
+    execution.leave();
+  }
+}
+
+async function askHook<T>(execution: Execution, spec: StepSpec<T>, step: StepState): Promise<Fact | string> {
+  const bounds = boundsOf(execution, `reconcile ${spec.name}`, RECONCILE_TIMEOUT_MS, 0);
+  const key = step.key ?? defaultKey(execution, spec.step);
+  try {
     const answer: unknown = await withDeadline(bounds, async (signal) => {
+      await untilSettled(execution, spec.step);
       failpoint("reconcile.before");
       const found = await spec.reconcile?.({ key, signal });
       failpoint("reconcile.after");
       return found;
     });
     const { happened, result } = Object(answer) as { happened?: unknown; result?: unknown };
-    if (typeof happened !== "boolean") return undefined;
+    if (typeof happened !== "boolean") return "its reconcile hook does not know";
+    if (!happened && execution.deps.unsettled.has(effectId(execution, spec.step))) return "it is still at work in this process: it may yet happen";
     const value = happened ? execution.journal.encodeApart(result, `reconcile of "${spec.name}"`) : undefined;
     const resolution = happened ? "happened" : "did_not_happen";
     return { type: "step.resolved", step: spec.step, resolution, by: "reconcile", ...(value !== undefined && { value }) };
-  } catch {
-    return undefined; // a hook that cannot tell leaves the question to a person
-  } finally {
-    execution.leave();
+  } catch (thrown) {
+    return `its reconcile hook failed (${coerceError(thrown).message})`; // the question is left to a person
   }
+}
+
+/** An effect that timed out, or was taken over, may still be at work in this very process: it gets a moment to end. */
+async function untilSettled(execution: Execution, step: string): Promise<void> {
+  const { unsettled, clock } = execution.deps;
+  const grace = new Promise<void>((resolve) => clock.after(CANCEL_GRACE_MS, resolve));
+  const effect = unsettled.get(effectId(execution, step));
+  if (effect) await Promise.race([effect, grace]);
+}
+
+function effectId({ run }: Execution, step: string): string {
+  return `${run.id}/${step}`;
 }
 
 /** The recorded step was another one: going on would give it the wrong value. The run waits for somebody to mend the code. */
@@ -250,5 +310,5 @@ export async function mismatch(execution: Execution, what: string): Promise<neve
     run: execution.run.id,
     fix: "Bring the old code back, or give the changed step a new name; then `groundcrew retry` the run.",
   });
-  return execution.block<never>({ reason: "attention", dueAt: null, detail: error.message, take: () => undefined });
+  return execution.block<never, never>({ reason: "attention", dueAt: null, detail: error.message, take: () => undefined }, async (none) => none);
 }

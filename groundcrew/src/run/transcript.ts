@@ -3,7 +3,7 @@
  * the first execution and every resume decide the same from the same state.
  */
 import type { ModelMessage, ToolResultPart } from "ai";
-import type { JsonValue } from "../persistence/codec.ts";
+import type { JsonValue } from "../persistence/json-value.ts";
 import type { RunState, StepState } from "../persistence/fold.ts";
 import { contentOf, type ModelStep, type ToolCall, textOf, toolCallsOf } from "../persistence/model-step.ts";
 import { toModelOutput } from "../tool/tool.ts";

@@ -1,4 +1,5 @@
 /** Where a run is, in one object and one sentence: the same for the API, the command line and the stream. */
+import { span } from "../clock.ts";
 import { DEFAULT_LEASE_MS } from "../limits.ts";
 import type { RunState, StepState } from "../persistence/fold.ts";
 import type { RunRow, RunStatus } from "../persistence/store.ts";
@@ -77,7 +78,7 @@ function summaryOf(row: RunRow, state: RunState, open: StepState[], now: number)
     case "running":
       return runningSummary(row, open, now);
     case "parked":
-      return parkedSummary(row, state, open, now);
+      return parkedSummary(row, state, now);
     case "succeeded":
       return "Done.";
     case "failed":
@@ -103,30 +104,20 @@ function runningSummary(row: RunRow, open: StepState[], now: number): string {
   return `Running: ${what.join(", ")}. If worker ${row.worker} dies, another takes over: at once on the same machine, after ${span(DEFAULT_LEASE_MS)} elsewhere.`;
 }
 
-function parkedSummary(row: RunRow, state: RunState, open: StepState[], now: number): string {
+function parkedSummary(row: RunRow, state: RunState, now: number): string {
   const why = state.detail ?? "its record could not be read";
   const dueAt = wakesAt(row);
   const time = dueAt === null ? undefined : span(dueAt - now);
-  const unknown = open.find((step) => step.status === "unknown");
   switch (row.reason) {
     case "timer":
       return `Asleep; goes on in ${time ?? "a moment"}.`;
     case "retry":
       return `Parked: ${why}. The next attempt is in ${time ?? "a moment"}; \`retry\` makes it now.`;
     case "unknown_outcome":
-      return `Parked: ${why}. \`groundcrew resolve ${row.id} ${unknown?.step ?? "<step>"} happened\` (or \`did-not-happen\`) lets it go on.`;
+      return `Parked: ${why}. \`groundcrew resolve\` lets it go on.`;
     case "attention":
       return `Parked: ${why}`;
     default:
       return `Parked: ${why}${time === undefined ? "" : `, for ${time} at most`}.`;
   }
-}
-
-/** A duration as people say it. */
-export function span(ms: number): string {
-  const seconds = Math.max(0, ms) / 1000;
-  if (seconds < 60) return `${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)} s`;
-  if (seconds < 3600) return `${Math.round(seconds / 60)} min`;
-  if (seconds < 48 * 3600) return `${(seconds / 3600).toFixed(1)} h`;
-  return `${Math.round(seconds / 86_400)} days`;
 }

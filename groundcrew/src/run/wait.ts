@@ -5,19 +5,22 @@
 import type { Definition } from "../agent.ts";
 import { fromErrorRecord, GroundcrewError, toErrorRecord } from "../errors.ts";
 import { MAX_CHILD_DEPTH } from "../limits.ts";
-import type { JsonValue } from "../persistence/codec.ts";
 import type { EventOf } from "../persistence/event.ts";
 import type { ReceivedSignal, StepState } from "../persistence/fold.ts";
+import { hashValue } from "../persistence/hash.ts";
 import { newRunId } from "../persistence/id.ts";
-import { childSignal, type Execution } from "./execution.ts";
+import type { JsonValue } from "../persistence/json-value.ts";
+import type { Execution } from "./execution.ts";
+import { childSignal } from "./signal.ts";
+import { mismatch } from "./step.ts";
 
 export async function sleep(execution: Execution, step: string, ms: number): Promise<void> {
   const { clock } = execution.deps;
   const wait = begin(execution, step, () => ({ kind: "sleep", name: "sleep", until: clock.now() + ms }));
   if (wait.status === "succeeded") return;
   const until = wait.until ?? 0;
-  await execution.block({ reason: "timer", dueAt: until, detail: "asleep", take: () => clock.now() >= until || undefined });
-  await execution.journal.commit({ type: "step.succeeded", step, attempt: 1 });
+  const block = { reason: "timer", dueAt: until, detail: "asleep", take: () => clock.now() >= until || undefined } as const;
+  await execution.block(block, () => execution.journal.commit({ type: "step.succeeded", step, attempt: 1 }));
 }
 
 /** @returns the signal's value, or undefined when `withinMs` has passed. */
@@ -26,8 +29,8 @@ export async function waitForSignal(execution: Execution, step: string, name: st
   const wait = begin(execution, step, () => ({ kind: "signal", name, ...(withinMs !== undefined && { until: deps.clock.now() + withinMs }) }));
   if (wait.status !== "succeeded") {
     const take = () => takeSignal(execution, step, name) ?? (wait.until !== undefined && deps.clock.now() >= wait.until ? giveUp(execution, step) : undefined);
-    await execution.block({ reason: "signal", dueAt: wait.until ?? null, detail: `waiting for the signal "${name}"`, take });
-    await journal.commit();
+    const block = { reason: "signal", dueAt: wait.until ?? null, detail: `waiting for the signal "${name}"`, take } as const;
+    await execution.block<unknown, void>(block, () => journal.commit());
   }
   return journal.decode(execution.state.steps.get(step)?.value);
 }
@@ -51,12 +54,12 @@ export async function callChild(execution: Execution, step: string, definition: 
   if (!state.steps.has(step)) checkChild(execution, definition);
   const json = journal.encode(input, `input of "${definition.name}"`);
   const wait = begin(execution, step, () => ({ kind: "child", name: definition.name, child: newRunId(execution.deps.clock.now()), ...(json !== undefined && { input: json }) }));
+  if (hashValue(wait.input) !== hashValue(json)) await mismatch(execution, `"${step}" was recorded with another input`);
   if (wait.status === "running") {
-    await journal.commit(); // the child's id has to be known before there is a child
     await startChild(execution, wait, definition, json);
     const isOver = () => state.signals.get(childSignal(step))?.[0];
-    await execution.block({ reason: "child", dueAt: null, detail: `waiting for the child run ${wait.child}`, take: isOver });
-    await takeResult(execution, wait);
+    const block = { reason: "child", dueAt: null, detail: `waiting for the child run ${wait.child}`, take: isOver } as const;
+    await execution.block(block, () => takeResult(execution, wait));
   }
   const ended = state.steps.get(step);
   if (ended?.status === "failed" && ended.error) throw fromErrorRecord(ended.error, execution.run.id);
@@ -81,7 +84,18 @@ function depthOf({ state }: Execution): number {
   return (state.created?.parent?.depth ?? 0) + 1;
 }
 
+/** A step in flight: a run that is cancelled meanwhile ends after it, and finds the child to cancel. */
 async function startChild(execution: Execution, wait: StepState, definition: Definition, input: JsonValue | undefined): Promise<void> {
+  await execution.enter();
+  try {
+    await execution.journal.commit(); // the child's id has to be known before there is a child
+    if (!execution.signal.aborted) await createChild(execution, wait, definition, input);
+  } finally {
+    execution.leave();
+  }
+}
+
+async function createChild(execution: Execution, wait: StepState, definition: Definition, input: JsonValue | undefined): Promise<void> {
   const { run, deps } = execution;
   const id = wait.child ?? "";
   const now = deps.clock.now();

@@ -20,17 +20,23 @@ export interface WorkerOptions {
 
 type Deps = Omit<ExecutionDeps, "worker">;
 
+/** A run held here, under the worker id of its claim; while it is being loaded it has no execution yet. */
+interface Holding {
+  worker: string;
+  execution?: Execution;
+}
+
 export class Worker {
   readonly #deps: Deps;
   readonly #options: WorkerOptions;
   readonly #store: Store;
   readonly #clock: Clock;
   readonly #agents: readonly string[];
-  /** Runs held here; a run that is being loaded has no execution yet. */
-  readonly #held = new Map<string, Execution | undefined>();
+  readonly #held = new Map<string, Holding>();
   #id = "";
   #state: "new" | "working" | "rejoining" | "draining" | "closed" = "new";
   #renewedAt = 0;
+  #rejoined: Promise<void> = Promise.resolve();
   #claiming: Promise<void> | undefined;
   #lookAgain = false;
   /** Whether a signal may have come for a run held here. */
@@ -54,6 +60,11 @@ export class Worker {
 
   get size(): number {
     return this.#held.size;
+  }
+
+  /** Whether it takes up runs: not while it has lost its lease, nor while it shuts down. */
+  get isWorking(): boolean {
+    return this.#state === "working";
   }
 
   get isDraining(): boolean {
@@ -81,7 +92,7 @@ export class Worker {
       return;
     }
     this.#claiming = this.#look()
-      .catch((error) => this.#options.onTrouble(error))
+      .catch((error) => this.#rejoin(error)) // it cannot claim: its lease is lost, or the store is out of reach
       .finally(() => {
         this.#claiming = undefined;
         if (this.#lookAgain) this.#lookSoon();
@@ -95,8 +106,8 @@ export class Worker {
     this.#state = "draining";
     this.#cancelPoll();
     this.#unwatch();
-    await this.#claiming;
-    for (const execution of this.#held.values()) execution?.drain();
+    await Promise.all([this.#claiming, this.#rejoined]);
+    for (const { execution } of this.#held.values()) execution?.drain();
     await this.#emptied(graceMs);
     this.#state = "closed";
     this.#cancelRenewal();
@@ -113,46 +124,46 @@ export class Worker {
     while (this.#state === "working") {
       const room = Math.min(CLAIM_BATCH, this.#options.concurrency - this.#held.size);
       if (room <= 0) return;
-      const claims = await this.#store.claim(this.#id, this.#agents, room);
-      for (const claim of claims) this.#take(claim);
+      const worker = this.#id;
+      const claims = await this.#store.claim(worker, this.#agents, room);
+      if (worker !== this.#id) return; // it left meanwhile, and its claims with it
+      for (const claim of claims) this.#take(claim, { worker });
       if (claims.length < room) return;
     }
   }
 
   #deliver(signals: Claim["signals"]): void {
     for (const [run, signalsOfRun] of Map.groupBy(signals, (signal) => signal.run)) {
-      const execution = this.#held.get(run);
+      const execution = this.#held.get(run)?.execution;
       if (execution) execution.receive(signalsOfRun);
       else this.#isSignalled = true; // it is being loaded: looked at again when it is there
     }
   }
 
-  #take(claim: Claim): void {
+  #take(claim: Claim, holding: Holding): void {
     const { id } = claim.run;
-    this.#held.set(id, undefined);
-    this.#work(claim)
+    this.#held.set(id, holding);
+    this.#work(claim, holding)
       .catch((error) => this.#giveUp(error))
       .finally(() => {
-        this.#held.delete(id);
+        if (this.#held.get(id) === holding) this.#held.delete(id);
         if (this.#held.size === 0) for (const tell of this.#onEmpty) tell();
         this.#armPoll(); // there is room, and a run that ended may have made another one due
       });
   }
 
-  async #work(claim: Claim): Promise<void> {
-    const deps = { ...this.#deps, worker: this.#id };
-    let execution: Execution;
+  async #work(claim: Claim, holding: Holding): Promise<void> {
+    const deps = { ...this.#deps, worker: holding.worker };
     try {
-      execution = await takeUp(deps, claim);
+      holding.execution = await takeUp(deps, claim);
     } catch (error) {
-      if (!isError(error, "EVENT_UNREADABLE")) throw error;
+      if (isStoreTrouble(error)) throw error;
       this.#options.onTrouble(error);
-      return setAside(deps, claim, error);
+      return setAside(deps, claim);
     }
-    this.#held.set(claim.run.id, execution);
     if (this.#isSignalled) this.#lookSoon();
-    if (this.isDraining) execution.drain();
-    await drive(execution);
+    if (this.isDraining) holding.execution.drain();
+    await drive(holding.execution);
   }
 
   /** The store did not take what a run wrote. Whatever is held may be in the same doubt: hand all of it back and begin anew. */
@@ -165,6 +176,7 @@ export class Worker {
     const identity = this.#options.identity();
     const sentAt = this.#clock.now();
     await this.#store.join(identity, this.#options.leaseMs);
+    if (this.isDraining) return this.#store.leave(identity.id); // told to stop while it was joining
     this.#id = identity.id;
     this.#renewedAt = sentAt;
     this.#state = "working";
@@ -194,7 +206,7 @@ export class Worker {
   }
 
   #expireRuns(now: number): void {
-    for (const execution of this.#held.values()) if (execution && now >= execution.run.deadline) execution.halt({ to: "expired" });
+    for (const { execution } of this.#held.values()) if (execution && now >= execution.run.deadline) execution.halt({ to: "expired" });
   }
 
   /** Stops every step, gives every run back if that is still possible, and comes back as a new worker. */
@@ -204,13 +216,15 @@ export class Worker {
     this.#cancelRenewal();
     this.#abandonAll(error);
     this.#options.onTrouble(error);
-    void this.#comeBack();
+    this.#rejoined = this.#comeBack();
   }
 
   async #comeBack(): Promise<void> {
     while (this.#state === "rejoining") {
       try {
         await this.#store.leave(this.#id);
+        await new Promise<void>((resolve) => this.#clock.after(REJOIN_WAIT_MS, resolve)); // trouble that stays must not make it spin
+        if (this.#state !== "rejoining") return;
         await this.#join();
         return this.poke();
       } catch (error) {
@@ -221,7 +235,7 @@ export class Worker {
   }
 
   #abandonAll(error: unknown): void {
-    for (const execution of this.#held.values()) execution?.halt({ to: "lost", error });
+    for (const { execution } of this.#held.values()) execution?.halt({ to: "lost", error });
   }
 
   /** Looks again when the next run is due, and at the latest after a while. */
@@ -251,4 +265,9 @@ export class Worker {
       });
     });
   }
+}
+
+/** Trouble of the store, or of this worker's hold on its runs: not of one run. */
+function isStoreTrouble(error: unknown): boolean {
+  return isError(error) && (error.code.startsWith("STORE_") || error.code === "SUPERSEDED" || error.code === "CLOSED");
 }

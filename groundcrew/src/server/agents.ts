@@ -7,7 +7,7 @@ import { OpenAPIHono } from "@hono/zod-openapi";
 import type { Definition } from "../agent.ts";
 import type { Crew } from "../runtime.ts";
 import { type AgentView, agentsView } from "../wire.ts";
-import type { ServerEnv } from "./access.ts";
+import type { ServerEnv } from "./authenticate.ts";
 import { endpoint } from "./endpoint.ts";
 
 export function agentRoutes(crew: Crew): OpenAPIHono<ServerEnv> {

@@ -6,15 +6,18 @@ import { OpenAPIHono } from "@hono/zod-openapi";
 import type { Context, Hono, Next } from "hono";
 import { GroundcrewError } from "../errors.ts";
 import type { Crew } from "../runtime.ts";
-import { type AccessOptions, authenticator, createGuard, isOpen, refuseForeignPages, requirePrincipal, type ServerEnv } from "./access.ts";
 import { agentRoutes } from "./agents.ts";
+import { type AccessOptions, authenticator, isOpen, requirePrincipal, type ServerEnv } from "./authenticate.ts";
 import { boundedBody } from "./body.ts";
 import { chatRoutes } from "./chat.ts";
 import { eventRoutes } from "./events.ts";
 import { failureResponse, invalidInput, type Report, reportToConsole } from "./failure.ts";
+import { createGuard } from "./guard.ts";
 import { healthRoutes } from "./health.ts";
+import { refuseForeignPages } from "./origin.ts";
 import { runRoutes } from "./runs.ts";
 import { sessionRoutes } from "./sessions.ts";
+import { uiRoutes } from "./ui-stream.ts";
 
 export interface AppOptions extends AccessOptions {
   /** Told of each failure that is not the caller's. Default: standard error. */
@@ -27,7 +30,8 @@ export interface AppOptions extends AccessOptions {
 export function createApp(crew: Crew, options: AppOptions = {}): Hono<ServerEnv> {
   const { report = reportToConsole, closing = new AbortController().signal } = options;
   const whoIs = authenticator(options);
-  const guard = createGuard(crew, closing);
+  const guard = createGuard(crew);
+  const streams = { closing, report };
   const app = new OpenAPIHono<ServerEnv>({ defaultHook: refuseInvalid });
 
   app.onError((thrown, c) => failureResponse(c, thrown, report));
@@ -38,10 +42,11 @@ export function createApp(crew: Crew, options: AppOptions = {}): Hono<ServerEnv>
   app.route("/", healthRoutes(crew, whoIs));
   app.use("/v1/*", requirePrincipal(whoIs), boundedBody);
   app.route("/v1", agentRoutes(crew));
-  app.route("/v1", runRoutes(crew, guard));
-  app.route("/v1", eventRoutes(guard, report));
+  app.route("/v1", runRoutes(crew, guard, closing));
+  app.route("/v1", eventRoutes(guard, streams));
+  app.route("/v1", uiRoutes(guard, streams));
   app.route("/v1", sessionRoutes(crew, guard));
-  app.route("/v1/chat", chatRoutes(crew, guard, report));
+  app.route("/v1/chat", chatRoutes(crew, guard, streams));
   app.doc31("/openapi.json", { openapi: "3.1.0", info: { title: "Groundcrew", version: "1" } });
   return app;
 }

@@ -2,11 +2,11 @@
  * What an owner who is no operator is told of the own run: everything but what was written for operators, which may carry a
  * provider's raw answer or the name of a machine.
  */
-import { fromErrorRecord } from "../errors.ts";
+import { userMessageOf } from "../errors.ts";
 import type { Principal } from "../principal.ts";
 import type { RunView } from "../runtime.ts";
 import type { FeedItem } from "../stream/feed.ts";
-import { isOperator } from "./access.ts";
+import { isOperator } from "./authenticate.ts";
 
 const HIDDEN = "";
 
@@ -34,13 +34,9 @@ export function itemFor(principal: Principal, item: FeedItem): FeedItem {
 export function viewFor(principal: Principal, view: RunView): RunView {
   if (isOperator(principal)) return view;
   const told: RunView = { ...view, worker: null };
-  if (view.error) told.error = { code: view.error.code, message: userMessageOf(view.error) };
+  if (view.error) told.error = { code: view.error.code, message: userMessageOf(view.error.code) };
   told.summary = summaryOf(told);
   return told;
-}
-
-function userMessageOf(error: { code: string; message: string }): string {
-  return fromErrorRecord({ ...error, name: "", user: "" } as Parameters<typeof fromErrorRecord>[0]).userMessage;
 }
 
 function summaryOf({ status, dueAt, error }: RunView): string {

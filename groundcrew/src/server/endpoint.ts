@@ -5,10 +5,10 @@
 import { createRoute, type OpenAPIHono } from "@hono/zod-openapi";
 import type { Context } from "hono";
 import type { z } from "zod";
+import { toJson } from "../json.ts";
 import type { Principal } from "../principal.ts";
 import { errorBody } from "../wire.ts";
-import type { ServerEnv } from "./access.ts";
-import { toJson } from "./json.ts";
+import type { ServerEnv } from "./authenticate.ts";
 
 interface Shape {
   method: "get" | "post";
@@ -28,7 +28,8 @@ interface Shape {
 
 type Given<S> = S extends z.ZodType ? z.output<S> : undefined;
 
-export interface Request<S extends Shape> {
+/** What was asked, checked. */
+export interface Asked<S extends Shape> {
   params: Given<S["params"]>;
   query: Given<S["query"]>;
   headers: Given<S["headers"]>;
@@ -43,14 +44,14 @@ type Reply<S extends Shape> = S["reply"] extends z.ZodType ? z.input<S["reply"]>
 export function endpoint<const S extends Shape>(
   app: OpenAPIHono<ServerEnv>,
   shape: S,
-  answer: (request: Request<S>) => Promise<Reply<S>> | Reply<S>,
+  answer: (asked: Asked<S>) => Promise<Reply<S>> | Reply<S>,
 ): void {
   const status = shape.status ?? 200;
   app.openapi(routeOf(shape, status), async (c: Context<ServerEnv>) => {
     const given = (target: string) => c.req.valid(target as never) as never;
     const principal = c.get("principal");
-    const request = { params: given("param"), query: given("query"), headers: given("header"), body: given("json"), principal, c };
-    const reply = await answer(request);
+    const asked = { params: given("param"), query: given("query"), headers: given("header"), body: given("json"), principal, c };
+    const reply = await answer(asked);
     return (reply instanceof Response ? reply : json(c, reply, status)) as never;
   });
 }

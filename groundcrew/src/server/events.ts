@@ -6,22 +6,22 @@
  * Each frame has the item's cursor as `id`, its type as `event` and the item as `data`. The server closes after the run's last
  * item. A browser's `EventSource` then connects once more, from the cursor of that item, and is told 204, which ends it.
  */
-import type { HttpBindings } from "@hono/node-server";
 import { OpenAPIHono } from "@hono/zod-openapi";
-import type { Context } from "hono";
 import { z } from "zod";
 import { systemClock } from "../clock.ts";
+import { toJson } from "../json.ts";
 import { FIRST_ITEM_MS } from "../limits.ts";
 import { isTerminal } from "../persistence/store.ts";
 import type { Principal } from "../principal.ts";
 import type { FeedItem } from "../stream/feed.ts";
-import { type Frame, sseHeaders, sseStream } from "../stream/sse.ts";
+import type { Frame } from "../stream/sse.ts";
 import { eventsHeaders, eventsQuery, type FailureEvent } from "../wire.ts";
-import type { Guard, ServerEnv } from "./access.ts";
 import { itemFor } from "./audience.ts";
+import type { ServerEnv } from "./authenticate.ts";
 import { endpoint } from "./endpoint.ts";
 import { failureOf, type Report } from "./failure.ts";
-import { toJson } from "./json.ts";
+import type { Guard } from "./guard.ts";
+import { type Streams, sseResponse } from "./sse.ts";
 
 const route = {
   method: "get",
@@ -34,14 +34,14 @@ const route = {
   also: { 204: "The run has ended and nothing stands behind the cursor" },
 } as const;
 
-export function eventRoutes(guard: Guard, report: Report): OpenAPIHono<ServerEnv> {
+export function eventRoutes(guard: Guard, { closing, report }: Streams): OpenAPIHono<ServerEnv> {
   const app = new OpenAPIHono<ServerEnv>();
   endpoint(app, route, async ({ c, params, query, headers, principal }) => {
     const { run, row } = await guard.run(c, params.id);
     // The header first: a browser that reconnects sends it beside the address it began with.
     const after = headers["last-event-id"] ?? query.after;
     const left = new AbortController();
-    const items = run.events({ after, signal: AbortSignal.any([left.signal, guard.closing]) })[Symbol.asyncIterator]();
+    const items = run.events({ after, signal: AbortSignal.any([left.signal, closing]) })[Symbol.asyncIterator]();
     const opening = await firstOf(items);
     if (isTerminal(row.status) && (await opening.first).done) return c.body(null, 204);
 
@@ -50,7 +50,7 @@ export function eventRoutes(guard: Guard, report: Report): OpenAPIHono<ServerEnv
       left.abort();
       void items.return?.(); // a stream that was never read from has not begun its frames either
     };
-    return c.body(sseStream(frames, { onClose, cut: () => disconnect(c) }), 200, sseHeaders);
+    return sseResponse(c, frames, onClose);
   });
   return app;
 }
@@ -86,9 +86,4 @@ async function* framesOf(
   } finally {
     await items.return?.();
   }
-}
-
-/** Under Node the socket is at hand; elsewhere the host of the app has to look after readers that take nothing. */
-export function disconnect(c: Context<ServerEnv>): void {
-  (c.env as Partial<HttpBindings> | undefined)?.outgoing?.destroy();
 }

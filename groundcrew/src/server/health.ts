@@ -8,10 +8,10 @@ import { OpenAPIHono } from "@hono/zod-openapi";
 import type { Principal } from "../principal.ts";
 import type { Crew } from "../runtime.ts";
 import { liveView, type ReadyView, readyView } from "../wire.ts";
-import { isOperator, type ServerEnv } from "./access.ts";
+import { isOperator, type ServerEnv } from "./authenticate.ts";
 import { endpoint, json } from "./endpoint.ts";
 
-export function healthRoutes(crew: Crew, whoIs: (request: globalThis.Request) => Promise<Principal | null>): OpenAPIHono<ServerEnv> {
+export function healthRoutes(crew: Crew, whoIs: (request: Request) => Promise<Principal | null>): OpenAPIHono<ServerEnv> {
   const app = new OpenAPIHono<ServerEnv>();
 
   endpoint(app, { method: "get", path: "/healthz", summary: "The process answers", reply: liveView }, () => ({ live: true }) as const);

@@ -7,6 +7,7 @@
  * | GET | /runs/{id}/result | owner, operator | how it ended; may wait for it |
  * | GET | /runs/{id}/journal | operator | every recorded fact |
  * | GET | /runs/{id}/events | owner, operator | follow it (`events.ts`) |
+ * | GET | /runs/{id}/ui | owner, operator | follow it as a UI message stream (`ui-stream.ts`) |
  * | POST | /runs/{id}/cancel | owner, operator | end it |
  * | POST | /runs/{id}/signal | owner, operator | a durable message to it |
  * | POST | /runs/{id}/retry | owner, operator | go on now, or from where it broke |
@@ -16,8 +17,8 @@
 import { OpenAPIHono } from "@hono/zod-openapi";
 import { z } from "zod";
 import type { Duration } from "../clock.ts";
-import { hashValue } from "../persistence/codec.ts";
-import { isTerminal, type RunRow } from "../persistence/store.ts";
+import { hashValue } from "../persistence/hash.ts";
+import { isTerminal } from "../persistence/store.ts";
 import type { Principal } from "../principal.ts";
 import type { Crew, Run, RunView, StartOptions } from "../runtime.ts";
 import {
@@ -25,12 +26,12 @@ import {
   forkRequest,
   journalView,
   type RunResult,
-  type RunSummary,
   resolveRequest,
   resultQuery,
   retryRequest,
   runRef,
   runResult,
+  runSummaryOf,
   runsPage,
   runsQuery,
   runView,
@@ -38,21 +39,22 @@ import {
   startHeaders,
   startRequest,
 } from "../wire.ts";
-import { type Guard, isOperator, type ServerEnv } from "./access.ts";
 import { viewFor } from "./audience.ts";
+import { isOperator, type ServerEnv } from "./authenticate.ts";
 import { endpoint, json } from "./endpoint.ts";
+import type { Guard } from "./guard.ts";
 
 const params = z.object({ id: z.string() });
 const ofAgent = z.object({ agent: z.string() });
 
-export function runRoutes(crew: Crew, guard: Guard): OpenAPIHono<ServerEnv> {
+export function runRoutes(crew: Crew, guard: Guard, closing: AbortSignal): OpenAPIHono<ServerEnv> {
   const app = new OpenAPIHono<ServerEnv>();
-  readingRoutes(app, crew, guard);
+  readingRoutes(app, crew, guard, closing);
   commandRoutes(app, crew, guard);
   return app;
 }
 
-function readingRoutes(app: OpenAPIHono<ServerEnv>, crew: Crew, guard: Guard): void {
+function readingRoutes(app: OpenAPIHono<ServerEnv>, crew: Crew, guard: Guard, closing: AbortSignal): void {
   endpoint(
     app,
     { method: "get", path: "/runs", summary: "Runs, newest first", query: runsQuery, reply: runsPage },
@@ -95,7 +97,7 @@ function readingRoutes(app: OpenAPIHono<ServerEnv>, crew: Crew, guard: Guard): v
   } as const;
   endpoint(app, result, async ({ c, params, query, principal }) => {
     const { run, row } = await guard.run(c, params.id);
-    const signals = [AbortSignal.timeout(query.wait), guard.closing, c.req.raw.signal];
+    const signals = [AbortSignal.timeout(query.wait), closing, c.req.raw.signal];
     const latest = isTerminal(row.status) || query.wait === 0 ? await run.view() : await viewAtEnd(run, AbortSignal.any(signals));
     return json(c, resultOf(viewFor(principal, latest)), isTerminal(latest.status) ? 200 : 202);
   });
@@ -191,10 +193,4 @@ async function viewAtEnd(run: Run, signal: AbortSignal): Promise<RunView> {
 
 function resultOf({ id, status, output, error }: RunView): RunResult {
   return { id, status, ...(output !== undefined && { output }), ...(error !== undefined && { error }) };
-}
-
-/** Without what only the runtime needs. */
-export function runSummaryOf(row: RunRow): RunSummary {
-  const { id, agent, status, reason, dueAt, principal, session, turn, parent, createdAt, changedAt, deadline } = row;
-  return { id, agent, status, reason, dueAt, principal, session, turn, parent, createdAt, changedAt, deadline };
 }

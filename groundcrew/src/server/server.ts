@@ -5,12 +5,14 @@ import { getRequestListener } from "@hono/node-server";
 import { coerceError, GroundcrewError } from "../errors.ts";
 import { CLOSE_GRACE_MS } from "../limits.ts";
 import type { Crew } from "../runtime.ts";
-import { isLoopback, isOpen } from "./access.ts";
 import { type AppOptions, createApp } from "./app.ts";
-
+import { isOpen } from "./authenticate.ts";
 import { plainFailure, reportToConsole } from "./failure.ts";
+import { isLoopback } from "./origin.ts";
 
 export { type AppOptions, createApp } from "./app.ts";
+export type { AccessOptions } from "./authenticate.ts";
+export type { Report } from "./failure.ts";
 
 export interface ServeOptions extends Omit<AppOptions, "closing"> {
   /** Default `127.0.0.1`: this machine only. Any other address takes `apiKeys` or `authenticate`. */
@@ -28,7 +30,7 @@ export interface Serving {
 
 /**
  * Serves a crew over HTTP. Closing the server does not close the crew.
- * @throws GroundcrewError `BIND_REFUSED`, `CONFIG_INVALID`
+ * @throws GroundcrewError `BIND_REFUSED`, `ADDRESS_IN_USE`, `CONFIG_INVALID`
  */
 export async function serve(crew: Crew, options: ServeOptions = {}): Promise<Serving> {
   const { host = "127.0.0.1", port = 4280, ...appOptions } = options;
@@ -63,8 +65,14 @@ export async function serve(crew: Crew, options: ServeOptions = {}): Promise<Ser
 function listen(server: Server, host: string, port: number): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once("error", (cause: NodeJS.ErrnoException) => {
-      const fix = cause.code === "EADDRINUSE" ? "Another process listens there: choose another port." : "Check the address and the port.";
-      reject(new GroundcrewError("BIND_REFUSED", `Cannot listen on ${host}:${port}: ${coerceError(cause).message}.`, { cause, fix }));
+      const isTaken = cause.code === "EADDRINUSE";
+      const fix = isTaken
+        ? "End it, or choose another port: `port` here, `--port` on the command line."
+        : "Check the address and the port.";
+      const why = isTaken ? "another process listens there" : coerceError(cause).message;
+      reject(
+        new GroundcrewError(isTaken ? "ADDRESS_IN_USE" : "CONFIG_INVALID", `Cannot listen on ${host}:${port}: ${why}.`, { cause, fix }),
+      );
     });
     server.listen(port, host, resolve);
   });

@@ -7,12 +7,12 @@
  */
 import { OpenAPIHono } from "@hono/zod-openapi";
 import { z } from "zod";
-import type { SessionRow } from "../persistence/store.ts";
+import type { SessionPlace, SessionRow } from "../persistence/store.ts";
 import type { Crew } from "../runtime.ts";
-import { messagesView, type SessionSummary, sessionsPage, sessionsQuery, sessionView } from "../wire.ts";
-import type { Guard, ServerEnv } from "./access.ts";
+import { messagesView, runSummaryOf, type SessionSummary, sessionsPage, sessionsQuery, sessionView } from "../wire.ts";
+import type { ServerEnv } from "./authenticate.ts";
 import { endpoint } from "./endpoint.ts";
-import { runSummaryOf } from "./runs.ts";
+import type { Guard } from "./guard.ts";
 
 const params = z.object({ id: z.string() });
 
@@ -28,15 +28,17 @@ export function sessionRoutes(crew: Crew, guard: Guard): OpenAPIHono<ServerEnv> 
   } as const;
   endpoint(app, list, async ({ c, query }) => {
     const scope = guard.scope(c, query.user);
-    const rows = scope ? await crew.sessions({ ...query, ...scope }) : [];
-    const next = rows.length === query.limit ? (rows.at(-1)?.activeAt ?? null) : null;
-    return { sessions: rows.map(summaryOf), next };
+    const { before, ...filter } = query;
+    const rows = scope ? await crew.sessions({ ...filter, ...scope, ...(before && { before: placeOf(before, scope.tenant) }) }) : [];
+    const last = rows.length === query.limit ? rows.at(-1) : undefined;
+    return { sessions: rows.map(summaryOf), next: last ? `${last.activeAt}:${last.id}` : null };
   });
 
   const show = { method: "get", path: "/sessions/{id}", summary: "A session", params, reply: sessionView } as const;
   endpoint(app, show, async ({ c, params }) => {
-    const { row, open } = await guard.session(c, params.id);
-    return { ...summaryOf(row), state: row.state, open: open.map(runSummaryOf) };
+    const session = await guard.session(c, params.id);
+    const state = session.row.state === null ? null : await session.state();
+    return { ...summaryOf(session.row), state, open: session.open.map(runSummaryOf) };
   });
 
   const messages = {
@@ -46,9 +48,15 @@ export function sessionRoutes(crew: Crew, guard: Guard): OpenAPIHono<ServerEnv> 
     params,
     reply: messagesView,
   } as const;
-  endpoint(app, messages, async ({ c, params }) => ({ messages: (await guard.session(c, params.id)).messages }));
+  endpoint(app, messages, async ({ c, params }) => ({ messages: await (await guard.session(c, params.id)).messages() }));
 
   return app;
+}
+
+/** Where a page goes on, out of its `before`. */
+function placeOf(before: string, tenant: string): SessionPlace {
+  const colon = before.indexOf(":");
+  return { activeAt: Number(before.slice(0, colon)), tenant, id: before.slice(colon + 1) };
 }
 
 function summaryOf({ id, agent, principal, turns, createdAt, activeAt }: SessionRow): SessionSummary {

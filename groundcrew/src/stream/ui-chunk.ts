@@ -2,7 +2,7 @@
  * The chunks a UI message stream is made of, and how each is made from what a journal holds: nothing here remembers anything.
  */
 import { type ModelMessage, toUIMessageChunk, type UIMessageChunk } from "ai";
-import { type ErrorCode, GroundcrewError } from "../errors.ts";
+import { userMessageOf } from "../errors.ts";
 import type { ParkReason } from "../persistence/event.ts";
 import { type AssistantPart, contentOf, type ModelStep, type ToolCall } from "../persistence/model-step.ts";
 
@@ -79,7 +79,7 @@ export function toOurs(chunk: UiChunk, origin: string): UiChunk | undefined {
     case "tool-input-error":
       return { ...chunk, errorText: CALL_NOT_UNDERSTOOD };
     case "tool-output-error":
-      return { ...chunk, errorText: userText("TOOL_FAILED") };
+      return { ...chunk, errorText: userMessageOf("TOOL_FAILED") };
     case "tool-input-start":
       return withoutFalse(chunk);
     case "tool-input-delta":
@@ -105,8 +105,4 @@ function withoutFalse(chunk: Extract<UiChunk, { type: "tool-input-start" }>): Ui
 export function fileUrl(part: Extract<AssistantPart, { type: "file" | "reasoning-file" }>): string {
   const [file] = userParts({ role: "user", content: [{ ...part, type: "file" }] });
   return file?.type === "file" ? file.url : "";
-}
-
-export function userText(code: ErrorCode): string {
-  return new GroundcrewError(code, "").userMessage;
 }

@@ -8,9 +8,10 @@
  * transient `data-status` and `data-progress` say in plain words where the run is.
  */
 import type { FinishReason, ModelMessage } from "ai";
+import { userMessageOf } from "../errors.ts";
 import type { EventOf, ParkReason, StepKind } from "../persistence/event.ts";
 import { type AssistantPart, textOf, toolCallsOf } from "../persistence/model-step.ts";
-import { type FeedItem, parseCursor } from "./feed.ts";
+import type { FeedItem } from "./feed.ts";
 import {
   fileUrl,
   lookOf,
@@ -24,14 +25,7 @@ import {
   toolInput,
   type UiChunk,
   userParts,
-  userText,
 } from "./ui-chunk.ts";
-
-/** One chunk with its place: hand `id` back as `after` to go on behind it. */
-export interface UiFrame {
-  id: string;
-  chunk: UiChunk;
-}
 
 const PARKED: Record<ParkReason, string> = {
   approval: "Waiting for an approval.",
@@ -40,40 +34,10 @@ const PARKED: Record<ParkReason, string> = {
   child: "Waiting for another task to finish.",
   budget: "Paused: the budget is used up.",
   authorization: "Waiting for a sign-in.",
-  unknown_outcome: userText("STEP_UNKNOWN"),
+  unknown_outcome: userMessageOf("STEP_UNKNOWN"),
   retry: "Something did not work. Trying again in a moment.",
   attention: "Paused: an operator has to look at it.",
 };
-
-/**
- * The frames of a run behind `after`; ends with the run.
- * @param items the run's feed from its start, values decoded. Skipping is done here: what a chunk means depends on what came before.
- * @throws GroundcrewError `CURSOR_INVALID`
- */
-export async function* uiFrames(items: AsyncIterable<FeedItem>, run: string, after?: string): AsyncGenerator<UiFrame> {
-  const projection = new UiProjection(run);
-  const isSeen = seenBy(after);
-  for await (const item of items) {
-    const chunks = projection.project(item);
-    for (const [index, chunk] of chunks.entries()) {
-      const isLast = index === chunks.length - 1;
-      if (!isSeen(item.cursor, index)) yield { id: isLast ? item.cursor : `${item.cursor}/${index + 1}`, chunk };
-    }
-  }
-}
-
-/** Frame ids are the feed's cursors; within an item that gives several chunks, all but the last say how many came: `12/2`. */
-function seenBy(after: string | undefined): (cursor: string, index: number) => boolean {
-  const [place, count] = (after ?? "").split("/", 2);
-  const seen = parseCursor(place);
-  if (count !== undefined && !/^\d{1,6}$/.test(count)) parseCursor(after); // refuses it
-  const seenOfItem = count === undefined ? Number.POSITIVE_INFINITY : Number(count);
-  return (cursor, index) => {
-    const { seq, chunk } = parseCursor(cursor);
-    if (seq !== seen.seq) return seq < seen.seq;
-    return chunk === seen.chunk ? index < seenOfItem : chunk < seen.chunk;
-  };
-}
 
 /** One try of a step. */
 interface Attempt extends Shown {
@@ -152,7 +116,7 @@ export class UiProjection {
       case "step.abandoned":
         return this.#abandon(item.step);
       case "step.unknown":
-        return this.#status({ status: "unknown", text: userText("STEP_UNKNOWN") });
+        return this.#status({ status: "unknown", text: userMessageOf("STEP_UNKNOWN") });
       case "step.resolved":
         if (item.resolution === "happened") this.#toolOutput(item.step, item.value);
         return;
@@ -168,9 +132,9 @@ export class UiProjection {
       case "run.failed":
         return this.#fail(item.error.user);
       case "run.expired":
-        return this.#fail(userText("RUN_EXPIRED"));
+        return this.#fail(userMessageOf("RUN_EXPIRED"));
       case "run.cancelled":
-        return this.#emit({ type: "abort", reason: userText("RUN_CANCELLED") });
+        return this.#emit({ type: "abort", reason: userMessageOf("RUN_CANCELLED") });
       case "run.released":
       case "retry.requested":
       case "signal.received":

@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { stripTypeScriptTypes } from "node:module";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
@@ -50,7 +50,7 @@ describe("a command line that is not right", () => {
     expect(err).toMatch(/^error (INPUT|CONFIG)_INVALID: /);
     expect(err).toContain(message);
     expect(err).toContain(fix);
-    expect(err).toMatch(/page: docs\/errors\/(INPUT|CONFIG)_INVALID\.md/);
+    expect(err).toMatch(/more: `groundcrew help (INPUT|CONFIG)_INVALID`/);
     expect(err).not.toMatch(/^\s+at /m);
   });
 
@@ -61,7 +61,7 @@ describe("a command line that is not right", () => {
         code: "INPUT_INVALID",
         message: 'There is no command "shwo".',
         fix: "Did you mean `groundcrew show`?",
-        page: "docs/errors/INPUT_INVALID.md",
+        help: "groundcrew help INPUT_INVALID",
       },
     });
     expect((await groundcrew("shwo", "--debug")).err).toMatch(/^\s+at /m);
@@ -70,6 +70,20 @@ describe("a command line that is not right", () => {
   test("cannot make its error act on the terminal", async () => {
     const { err } = await groundcrew("\u001b[2J");
     expect(err).not.toContain("\u001b");
+  });
+});
+
+describe("the page about an error", () => {
+  test("is printed by its code, also in small letters, without links that lead nowhere", async () => {
+    const { code, out } = await groundcrew("help", "session_busy");
+    expect(code).toBe(0);
+    expect(out).toMatch(/^# SESSION_BUSY\n/);
+    expect(out).toContain("## What to do");
+    expect(out).not.toContain("](");
+  });
+
+  test("is not made up for a code that does not exist", async () => {
+    expect(await groundcrew("help", "SESSION_BUZY")).toMatchObject({ code: 2, out: "" });
   });
 });
 
@@ -86,8 +100,8 @@ describe("a place that cannot be reached", () => {
   });
 
   test("is not made by looking for it", async () => {
-    await groundcrew("runs", "--store", "nope.db");
-    expect(() => readFileSync(join(directory, "nope.db"))).toThrow("ENOENT");
+    await groundcrew("runs", "--store", "nope/nope.db");
+    expect(existsSync(join(directory, "nope"))).toBe(false);
   });
 });
 

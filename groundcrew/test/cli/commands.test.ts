@@ -56,7 +56,9 @@ const fileAppears = (name: string) => new Promise<string>((resolve) => {
 });
 const wait = flow("wait", async (ctx, input: string) => ctx.step("look", { effect: "idempotent" }, () => fileAppears(input)));
 
-export default groundcrew({ agents: [hello, ask, fail, crash, wait] });
+const patient = flow("patient", async (ctx) => (await ctx.waitFor<string>("reply", { within: "1h" })) ?? "nobody");
+
+export default groundcrew({ agents: [hello, ask, fail, crash, wait, patient] });
 `;
 
 const model = new LLMock({ host: "127.0.0.1", port: 0 });
@@ -171,6 +173,29 @@ describe("on the store of the config file", () => {
     expect(await crew.groundcrew("cancel", id)).toMatchObject({ code: 4 });
   });
 
+  test("a run that waits for a signal only so long is followed on, and what would move it is said once", async () => {
+    const following = crew.start(["run", "patient", "--input", "null"]);
+    const [command = "", id = ""] = await following.until(/groundcrew signal (run_\w+) reply '<json>'/);
+    expect((await crew.groundcrew("signal", id, "reply", '"here"')).code).toBe(0);
+    expect(await following.ended).toMatchObject({ code: 0, out: "here\n" });
+    expect(following.printed().split(command)).toHaveLength(2);
+  });
+
+  test("a run that was told to end does not look as if it went on", async () => {
+    const id = runId((await crew.groundcrew("run", "ask", "--input", "1")).err);
+    const { code, out } = await crew.groundcrew("cancel", id);
+    expect(code).toBe(0);
+    expect(out).toContain("It will be ended as soon as a worker takes it up.");
+    expect(out).not.toContain("Ready to go on");
+  });
+
+  test("a flow takes no prompt, and an agent no input", async () => {
+    const flow = await crew.groundcrew("run", "hello", "Ana");
+    expect(flow).toMatchObject({ code: 2, err: expect.stringContaining("error INPUT_INVALID: ") });
+    const agent = await crew.groundcrew("run", "support", "--input", "1", "--config", "agents.config.ts");
+    expect(agent).toMatchObject({ code: 2, err: expect.stringContaining("error INPUT_INVALID: ") });
+  });
+
   test("a run that failed ends the command with 1, and goes on from where it broke with retry", async () => {
     const failed = await crew.groundcrew("run", "fail", "--input", "null");
     const id = runId(failed.err);
@@ -197,7 +222,9 @@ describe("on the store of the config file", () => {
     const server = await serving();
     const waiting = crew.start(["tail", id]);
     await waiting.until(/parked +unknown_outcome/);
-    expect((await crew.groundcrew("show", id)).out).toContain(`groundcrew resolve ${id} pay happened|did-not-happen`);
+    const shown = (await crew.groundcrew("show", id)).out;
+    expect(shown).toContain(`groundcrew resolve ${id} pay happened|did-not-happen [--result '<json>']`);
+    expect(shown.split(`groundcrew resolve ${id}`)).toHaveLength(2);
     expect((await crew.groundcrew("resolve", id, "pay", "happened", "--result", '{"paid":1}')).code).toBe(0);
     expect(await waiting.ended).toMatchObject({ code: 0, out: expect.stringMatching(/resolved +pay happened, says /) });
     expect((await crew.json("show", id)).run.output).toEqual({ paid: 1 });
@@ -230,6 +257,7 @@ describe("through a server", () => {
     const id = runId(asked.err);
     expect(asked.code).toBe(5);
     expect(await crew.json("runs", "--status", "parked,running", ...at)).toMatchObject({ runs: [{ id }] });
+    expect(await crew.json("runs", ...at)).toEqual(await crew.json("runs"));
     expect(await crew.json("cancel", id, "enough", ...at)).toMatchObject({ run: { id } });
     expect(await crew.groundcrew("tail", id, ...at)).toMatchObject({ code: 1, out: expect.stringContaining("enough") });
     expect((await crew.groundcrew("show", id, ...at)).out).toMatch(/ask {2}cancelled/);
@@ -241,6 +269,20 @@ describe("through a server", () => {
     expect(await crew.groundcrew("tail", detached.out.trim(), ...at)).toMatchObject({ code: 0 });
     server.child.kill("SIGTERM");
     await server.ended;
+  });
+
+  test("a follower whose server is gone says so once, and goes on when there is one again", async () => {
+    const server = await serving();
+    const follower = crew.start(["run", "wait", "--input", '"again"'], { GROUNDCREW_URL: `${server.url}/v1/` });
+    await follower.until(/run_\w+/);
+    server.child.kill("SIGKILL");
+    await follower.until(/The server does not answer; trying again\. The run goes on by itself\./);
+    writeFileSync(join(crew.directory, "again"), "");
+    const next = await serving("--port", new URL(server.url).port);
+    expect(await follower.ended).toMatchObject({ code: 0, out: "again\n" });
+    expect(follower.printed().split("The server does not answer")).toHaveLength(2);
+    next.child.kill("SIGTERM");
+    await next.ended;
   });
 
   test("Ctrl-C stops following, not the run", async () => {
@@ -347,6 +389,48 @@ export default groundcrew({ agents: [flow(name, async () => name)] });
     } finally {
       await shop.remove();
     }
+  });
+
+  test("starts a server again that was killed, and says by what; its run goes on", async () => {
+    const shop = project({
+      "groundcrew.config.ts": `
+import { existsSync, writeFileSync } from "node:fs";
+import { flow, groundcrew } from ${JSON.stringify(library)};
+const fragile = flow("fragile", async (ctx) => ctx.step("work", { effect: "read" }, () => {
+  if (existsSync("killed")) return "survived";
+  setInterval(() => {
+    if (!existsSync("kill")) return;
+    writeFileSync("killed", "");
+    process.kill(process.pid, "SIGKILL");
+  }, 10);
+  return new Promise<string>(() => {});
+}));
+export default groundcrew({ agents: [fragile] });
+`,
+    });
+    try {
+      const dev = shop.start(["dev", "--port", "0"]);
+      const [, url = ""] = await dev.until(/groundcrew runs --url (\S+)/);
+      const following = shop.start(["run", "fragile", "--input", "{}", "--url", url]);
+      await following.until(/run_\w+/);
+      writeFileSync(join(shop.directory, "kill"), "");
+      expect(await following.ended).toMatchObject({ code: 0, out: "survived\n" });
+      expect(dev.printed()).toContain("The server was ended by SIGKILL: starting again.");
+      dev.child.kill("SIGINT");
+      expect(await dev.ended).toMatchObject({ code: 0 });
+    } finally {
+      await shop.remove();
+    }
+  });
+
+  test("ends when its port is taken, and names the option for another", async () => {
+    const server = await serving();
+    const { code, err } = await crew.groundcrew("dev", "--port", new URL(server.url).port);
+    expect(code).toBe(2);
+    expect(err).toContain("error ADDRESS_IN_USE: ");
+    expect(err).toMatch(/another port.*--port/);
+    server.child.kill("SIGTERM");
+    await server.ended;
   });
 
   test("ends when there is nothing to watch", async () => {

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { columns, elapsed, inert, jsonText, oneLine, shellWord, valueText } from "../../src/cli/terminal.ts";
+import { columns, inert, jsonText, oneLine, shellWord, valueText } from "../../src/cli/terminal.ts";
+import { span } from "../../src/clock.ts";
 
 /** What a terminal would act on, or a reader could not see. */
 const hostile = {
@@ -70,7 +71,7 @@ test.each([
   [2 * 3_600_000 + 300_000, "2h 5m"],
   [3 * 86_400_000 + 4 * 3_600_000, "3d 4h"],
 ])("%d ms are %s", (ms, text) => {
-  expect(elapsed(ms)).toBe(text);
+  expect(span(ms)).toBe(text);
 });
 
 test("columns stand under each other, without blanks at the end", () => {

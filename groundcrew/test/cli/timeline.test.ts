@@ -83,7 +83,8 @@ describe("the timeline of a run", () => {
     +1.2s  ✓ tool      lookupOrder (read)  94ms
              in        { orderId: 'A-7' }
              out       { status: 'paid' }
-    +1.2s  ? tool      refund (once)  1.7s  outcome unknown: the worker was gone
+    +1.2s  ? tool      refund (once)  outcome unknown: the worker was gone
+             step      tool:b
              in        { orderId: 'A-7', amount: 84.5 }
     +3.0s  ↻ takeover  continued after an interruption, by w2
     +3.0s  ‖ parked    unknown_outcome: nobody saw the outcome of "refund"
@@ -93,6 +94,14 @@ describe("the timeline of a run", () => {
    +1m 4s  ✓ succeeded after 1m 4s
              output    Done: R-1.
 `);
+  });
+
+  test("says no duration of an attempt that a later worker gave up: the time until then belongs to nobody", () => {
+    const begun = { type: "step.started", at: 10, step: "model:1", kind: "model", name: "m", attempt: 1 } as const;
+    const givenUp = { type: "step.abandoned", at: 90_000, step: "model:1", attempt: 1, why: "the worker was gone" } as const;
+    const takeover = { type: "run.claimed", at: 89_000, worker: "w2", epoch: 2, takeover: true } as const;
+    expect(lines(journal(created, begun, takeover, givenUp))).toContain("↻ model     m  given up: the worker was gone\n");
+    expect(lines(journal(created, begun, { ...givenUp, at: 110 }))).toContain("↻ model     m  100ms  given up");
   });
 
   test("gives each attempt its own row and its own fate", () => {
@@ -163,6 +172,7 @@ describe("the timeline of a run", () => {
 `);
     expect(lines(events, true)).toBe(`
      +0ms  ✓ code      fetch (read)  9ms
+             step      fetch
              out       ${"x".repeat(200)}
                        last line
 `);

@@ -5,6 +5,7 @@ import { dirname, join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { connect, type FeedItem } from "../../src/client/client.ts";
 import { isError } from "../../src/errors.ts";
+import { RECONNECT_MS } from "../../src/limits.ts";
 import { runView } from "../../src/wire.ts";
 import { start, until } from "../server/fixture.ts";
 
@@ -104,6 +105,19 @@ describe("a client", () => {
     await expect(connect(url).agents()).rejects.toThrow(/ECONNREFUSED/);
     expect(() => connect("file:///etc/passwd")).toThrow(/http/);
   });
+});
+
+test("a result that is not there yet is not asked for at once again, and is there when it is", async () => {
+  const asked: number[] = [];
+  const { url } = await listen((_request, response) => {
+    asked.push(performance.now());
+    const [status, answer] = asked.length < 4 ? [202, { status: "running" }] : [200, { status: "succeeded", output: "done" }];
+    response.writeHead(status as number, { "content-type": "application/json" }).end(JSON.stringify({ id: "r", ...(answer as object) }));
+  });
+  expect(await connect(url).run("r").result()).toBe("done");
+  const pauses = asked.slice(1).map((at, i) => at - (asked[i] ?? 0));
+  expect(pauses).toHaveLength(3);
+  for (const [i, pause] of pauses.entries()) expect(pause).toBeGreaterThan((RECONNECT_MS / 2) * 2 ** i - 5);
 });
 
 test("the client loads neither Node's own modules nor the schemas: it is small enough for browsers", () => {

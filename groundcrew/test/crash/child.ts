@@ -2,7 +2,7 @@ import { type ChildProcess, fork } from "node:child_process";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Failpoint } from "../../src/failpoint.ts";
-import { until } from "./until.ts";
+import { until } from "../support/until.ts";
 import type { Job } from "./worker.ts";
 
 export type Point = `${Failpoint}:${number}`;

@@ -7,14 +7,15 @@ import type { ModelMessage } from "ai";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import type { Failpoint } from "../../src/failpoint.ts";
 import type { Crew, FeedItem, Store } from "../../src/index.ts";
-import { Codec, type JsonValue } from "../../src/persistence/codec.ts";
+import { Codec } from "../../src/persistence/codec.ts";
 import { fold, type StepState } from "../../src/persistence/fold.ts";
+import type { JsonValue } from "../../src/persistence/json-value.ts";
 import { closedTranscript } from "../../src/run/transcript.ts";
+import { until, within } from "../support/until.ts";
 import { type Child, endOf, killLeftovers, type Point, spawnWorker } from "./child.ts";
 import { flawOf, hasRetraction, type Readers, shownBy, type Watched, watchAll } from "./readers.ts";
 import { seeded } from "./seeded.ts";
 import { Stage } from "./stage.ts";
-import { until, within } from "./until.ts";
 import type { Pace, World } from "./world.ts";
 
 /** Where the process dies: by its own hand at a failpoint, or by ours when the nth call, or the first of a name, reaches the world. */

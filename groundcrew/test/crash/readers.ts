@@ -1,7 +1,7 @@
 /** Readers of a run and of its child runs, in this process, while other processes write and die. */
 import { type Crew, type FeedItem, isError } from "../../src/index.ts";
 import { isEnd } from "../../src/stream/feed.ts";
-import { until } from "./until.ts";
+import { until } from "../support/until.ts";
 
 /** What two kinds of readers saw of one run. */
 export interface Watched {

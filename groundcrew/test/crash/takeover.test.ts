@@ -2,11 +2,11 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Event, Run } from "../../src/index.ts";
 import { fold } from "../../src/persistence/fold.ts";
+import { until, within } from "../support/until.ts";
 import { type Child, endOf, killLeftovers, spawnWorker } from "./child.ts";
 import { flawOf, shownBy, watchAll } from "./readers.ts";
 import { seeded } from "./seeded.ts";
 import { Stage } from "./stage.ts";
-import { until, within } from "./until.ts";
 
 let stage: Stage;
 

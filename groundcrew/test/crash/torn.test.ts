@@ -3,11 +3,11 @@ import { copyFileSync, statSync, truncateSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, expect, test } from "vitest";
 import { groundcrew } from "../../src/index.ts";
+import { until } from "../support/until.ts";
 import { endOf, killLeftovers, spawnWorker } from "./child.ts";
 import { programOf } from "./program.ts";
 import { seeded } from "./seeded.ts";
 import { Stage } from "./stage.ts";
-import { until } from "./until.ts";
 
 const CUTS = 16;
 

@@ -2,7 +2,7 @@
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import { type ChatMessage, LLMock } from "@copilotkit/aimock";
-import { until } from "./until.ts";
+import { until } from "../support/until.ts";
 
 export interface Arrival {
   /** What was asked of the world: the path of a call, or whose model step it was. */

@@ -1,8 +1,8 @@
 /** A worker that is not dead but stands still: it wakes up after another has taken its runs, and must not touch them. */
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { until } from "../support/until.ts";
 import { type Child, endOf, killLeftovers, spawnWorker } from "./child.ts";
 import { Stage } from "./stage.ts";
-import { until } from "./until.ts";
 
 const LEASE_MS = 1_000;
 

@@ -7,7 +7,7 @@
 import { writeSync } from "node:fs";
 import { isError } from "../../src/errors.ts";
 import { thisWorker } from "../../src/persistence/host.ts";
-import { openSqlite } from "../../src/persistence/sqlite.ts";
+import { openSqlite } from "../../src/sqlite/open.ts";
 
 const [, , task, file = "", runs = "0"] = process.argv;
 const say = (line: string) => writeSync(1, `${line}\n`);

@@ -7,7 +7,10 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { GroundcrewError, isError } from "../../src/errors.ts";
 import { BLOB_THRESHOLD_BYTES, MAX_VALUE_BYTES, MAX_VALUE_DEPTH } from "../../src/limits.ts";
-import { blobHash, type ClassCodec, Codec, type Encoding, hashValue, type JsonValue } from "../../src/persistence/codec.ts";
+import { Codec, type Encoding } from "../../src/persistence/codec.ts";
+import { hashValue } from "../../src/persistence/hash.ts";
+import { blobHash, type JsonValue } from "../../src/persistence/json-value.ts";
+import type { ClassCodec } from "../../src/persistence/rich.ts";
 
 class Money {
   readonly amount: bigint;

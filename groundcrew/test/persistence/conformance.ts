@@ -13,6 +13,7 @@ import type {
   Cursor,
   NewRun,
   Page,
+  SessionRow,
   Store,
   SweepPolicy,
   SweepReport,
@@ -613,6 +614,40 @@ export function conformance(name: string, makeGround: () => Promise<Ground>): vo
         expect(await store.signal(signal(held.id, "one more"))).toBe(true);
       });
 
+      test("a full inbox keeps nobody from cancelling a run, retrying it or answering for a step", async () => {
+        const held = await begin();
+        await Promise.all(Array.from({ length: MAX_INBOX }, (_, i) => store.signal(signal(held.id, `s${i}`))));
+        await refused(store.signal(signal(held.id, "m", "message")), "INBOX_FULL");
+        for (const kind of ["cancel", "retry", "resolve"] as const) {
+          expect(await store.signal({ id: kind, run: held.id, kind, name: kind })).toBe(true);
+        }
+        expect((await store.inbox(held.worker)).slice(MAX_INBOX).map(({ kind }) => kind)).toEqual(["cancel", "retry", "resolve"]);
+      });
+
+      test("a cancel or a retry that waits already is not laid beside itself; one that was taken up may come again", async () => {
+        const held = await begin();
+        for (const kind of ["cancel", "retry"] as const) {
+          expect(await store.signal({ id: `${kind} 1`, run: held.id, kind, name: kind })).toBe(true);
+          expect(await other.signal({ id: `${kind} 2`, run: held.id, kind, name: kind })).toBe(false);
+        }
+        expect((await store.inbox(held.worker)).map(({ id }) => id)).toEqual(["cancel 1", "retry 1"]);
+        await store.append(write(held, { events: [event(2)], consumed: ["retry 1"] }));
+        expect(await store.signal({ id: "retry 3", run: held.id, kind: "retry", name: "retry" })).toBe(true);
+      });
+
+      test("a run may be set aside with what it was sent, without a word in its journal", async () => {
+        const held = await begin();
+        await store.signal(signal(held.id));
+        await store.signal(signal(held.id, "c", "cancel"));
+        const next = { to: "parked", reason: "attention", dueAt: null } as const;
+        expect(await store.append(write(held, { consumed: ["s1", "c"], next }))).toBe("written");
+        expect(await store.run(held.id)).toMatchObject({ status: "parked", reason: "attention", dueAt: null, worker: null });
+        expect(await store.journal(held.id)).toHaveLength(1);
+        expect(await store.claim(held.worker, ["support"], 1)).toEqual([]);
+        await store.signal(signal(held.id, "s2"));
+        expect((await claimOne(held.worker)).signals.map(({ id }) => id)).toEqual(["s2"]);
+      });
+
       test("a worker's inbox holds what came to its runs, in order, and nothing of others", async () => {
         const held = await begin();
         const foreign = await begin();
@@ -820,7 +855,43 @@ export function conformance(name: string, makeGround: () => Promise<Ground>): vo
         expect((await store.runs({ tenant: "acme", session: "chat", limit: 10 })).map((run) => run.turn)).toEqual([2, 1]);
         expect((await store.sessions({ limit: 10 })).map(({ id }) => id)).toEqual(["bob's", "chat"]);
         expect((await store.sessions({ limit: 10, user: "alice" })).map(({ id }) => id)).toEqual(["chat"]);
-        expect((await store.sessions({ limit: 10, before: clock.now() })).map(({ id }) => id)).toEqual(["chat"]);
+      });
+
+      test("sessions are listed page by page without gap or repeat, also those of one moment and while one of them is active", async () => {
+        const talk = (id: string) => store.create(newRun({ session: { id, busy: "queue", message: null } }));
+        for (const id of ["s1", "s2", "s3"]) await talk(id);
+        clock.advance(1_000);
+        for (const id of ["t1", "t2", "t3", "t4"]) await talk(id);
+        const page = async (last?: SessionRow) =>
+          other.sessions({ tenant: "acme", limit: 2, ...(last && { before: { ...last, tenant: last.principal.tenant } }) });
+        const listed: string[] = [];
+        for (let rows = await page(); rows.length > 0; rows = await page(rows.at(-1))) {
+          listed.push(...rows.map(({ id }) => id));
+          clock.advance(1);
+          await talk(listed[0] ?? ""); // goes to the top of a list that is being read
+        }
+        expect(listed).toEqual(["t4", "t3", "t2", "t1", "s3", "s2", "s1"]);
+      });
+
+      test("a session's runs are found without naming its tenant, and never those of another tenant that names it", async () => {
+        await store.create(inSession());
+        await store.create(inSession("queue", { principal: { ...bob, tenant: "umbrella" } }));
+        const users = async (filter: object) =>
+          (await store.runs({ session: "chat", limit: 10, ...filter })).map((run) => run.principal.user);
+        expect(await users({})).toEqual(["bob", "alice"]);
+        expect(await users({ tenant: "acme" })).toEqual(["alice"]);
+        expect(await users({ tenant: "nowhere" })).toEqual([]);
+      });
+
+      test("open runs are found among any number of ended ones, by any filter beside", async () => {
+        for (let i = 0; i < 3; i++) await end(await begin());
+        const held = await begin();
+        await park(held);
+        const open = ["queued", "running", "parked"] as const;
+        for (const filter of [{}, { tenant: "acme" }, { tenant: "acme", user: "alice" }, { tenant: "acme", agent: "support" }]) {
+          expect((await store.runs({ ...filter, status: open, limit: 10 })).map(({ id }) => id)).toEqual([held.id]);
+          expect(await store.runs({ ...filter, status: ["queued", "running"], limit: 10 })).toEqual([]);
+        }
       });
     });
 
@@ -895,6 +966,42 @@ export function conformance(name: string, makeGround: () => Promise<Ground>): vo
         expect(reports.length).toBeGreaterThan(2);
         const sum = (pick: (report: SweepReport) => number) => reports.reduce((total, one) => total + pick(one), 0);
         expect([sum((r) => r.runs), sum((r) => r.sessions), sum((r) => r.chunks), sum((r) => r.blobs)]).toEqual([5, 1, 6, 3]);
+      });
+
+      test("a session goes whole or not at all, also one that alone exceeds the limit", async () => {
+        const turns = 4;
+        for (const id of ["first", "second"]) {
+          for (let i = 0; i < turns; i++) {
+            const held = await begin({ session: { id, busy: "queue", message: null } });
+            const blobs = [{ hash: `${id} state ${i}`, data: "{}" }];
+            await end(held, "succeeded", { events: [event(2)], blobs });
+          }
+        }
+        clock.advance(1_000);
+        for (const [id, rest] of [
+          ["first", turns],
+          ["second", 0],
+        ] as const) {
+          expect(await store.sweep(policy({ limit: 3, dryRun: true }))).toMatchObject({ runs: turns, sessions: 1, blobs: turns });
+          expect(await store.sweep(policy({ limit: 3 }))).toMatchObject({ runs: turns, sessions: 1, blobs: turns, more: rest > 0 });
+          expect(await store.session("acme", id)).toBeNull();
+          expect(await store.runs({ tenant: "acme", limit: 100 })).toHaveLength(rest);
+        }
+      });
+
+      test("a session that comes back to life between two passes has lost nothing", async () => {
+        await end(await begin()); // weighs 3 and goes first: the session does not fit behind it
+        for (let i = 0; i < 3; i++) {
+          const held = await begin(inSession());
+          const blobs = [{ hash: `state ${i}`, data: "{}" }];
+          await store.append(write(held, { events: [event(2)], blobs, next: { to: "succeeded", sessionState: { $blob: `state ${i}` } } }));
+        }
+        clock.advance(1_000);
+        expect(await store.sweep(policy({ limit: 5 }))).toMatchObject({ runs: 1, sessions: 0, more: true });
+        await store.create(inSession());
+        expect(await store.sweep(policy({ limit: 5 }))).toMatchObject({ runs: 0, sessions: 0, more: false });
+        expect(await store.runs({ tenant: "acme", session: "chat", limit: 10 })).toHaveLength(4);
+        for (let i = 0; i < 3; i++) expect(await store.blob(`state ${i}`)).toBe("{}");
       });
 
       test("a finished turn of a session that is kept stays, and only its chunks go", async () => {

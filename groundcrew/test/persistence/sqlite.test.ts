@@ -20,8 +20,9 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { ErrorCode } from "../../src/errors.ts";
 import { MAX_WAL_BYTES, STORE_PATIENCE_MS } from "../../src/limits.ts";
 import { thisWorker } from "../../src/persistence/host.ts";
-import { openSqlite } from "../../src/persistence/sqlite.ts";
 import type { Claim, Store } from "../../src/persistence/store.ts";
+import { runsQuery, sessionsQuery } from "../../src/sqlite/list.ts";
+import { openSqlite } from "../../src/sqlite/open.ts";
 import { conformance } from "./conformance.ts";
 import { FakeClock } from "./fake-clock.ts";
 
@@ -390,5 +391,51 @@ describe("group commit", () => {
     await store.close();
     expect(existsSync(`${file}-wal`)).toBe(false);
     expect(integrity()).toBe("ok");
+  });
+});
+
+describe("the lists", () => {
+  /** How SQLite finds the runs of a list, or the sessions. */
+  const planOf = ({ sql }: { sql: string }) => {
+    const db = new DatabaseSync(file);
+    const plan = db.prepare(`explain query plan ${sql}`).all() as { detail: string }[];
+    db.close();
+    return plan.map(({ detail }) => detail).filter((detail) => !/json_each|SUBQUERY|BLOOM|LEFT-JOIN/.test(detail));
+  };
+  const unended = { status: ["queued", "running", "parked"] } as const;
+
+  test.each([
+    ["tenant", { tenant: "t" }],
+    ["user", { tenant: "t", user: "u" }],
+    ["agent", { tenant: "t", agent: "a" }],
+    ["session", { tenant: "t", session: "s" }],
+    ["parent", { parent: "r" }],
+    ["parent and tenant", { tenant: "t", parent: "r" }],
+    ["tenant, open", { tenant: "t", ...unended }],
+    ["user, open", { tenant: "t", user: "u", ...unended }],
+    ["agent, open", { tenant: "t", agent: "a", ...unended }],
+    ["session, open", { tenant: "t", session: "s", ...unended }],
+  ])("of runs by %s reads one page of one index, on the first page and on any other", async (_, filter) => {
+    await open();
+    for (const below of [undefined, 5]) {
+      const plan = planOf(runsQuery({ ...filter, limit: 1 }, below));
+      const steps = plan.filter((detail) => !detail.startsWith("SEARCH sessions USING COVERING INDEX"));
+      expect(steps).toEqual([expect.stringMatching(/^SEARCH r USING INDEX runs_\w+ \(/)]);
+    }
+  });
+
+  test("of open runs of all tenants goes through open runs only", async () => {
+    await open();
+    expect(planOf(runsQuery({ ...unended, limit: 1 }, undefined))[0]).toBe("SCAN r USING INDEX runs_open");
+  });
+
+  test("of sessions by tenant or user reads no session of another", async () => {
+    await open();
+    const before = { activeAt: 1, tenant: "t", id: "s" };
+    expect(planOf(sessionsQuery({ tenant: "t", limit: 1 }))[0]).toBe("SEARCH sessions USING INDEX sessions_tenant (tenant=?)");
+    expect(planOf(sessionsQuery({ tenant: "t", before, limit: 1 }))[0]).toContain("sessions_tenant (tenant=? AND active_at<?)");
+    expect(planOf(sessionsQuery({ tenant: "t", user: "u", before, limit: 1 }))[0]).toContain(
+      "sessions_owner (tenant=? AND user=? AND active_at<?)",
+    );
   });
 });

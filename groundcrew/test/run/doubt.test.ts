@@ -10,14 +10,19 @@ import { until } from "../support/until.ts";
 
 const TIMEOUT = 30;
 
-/** A flow whose one step never settles at its first try. */
+/** An effect that is given up, and heeds it. */
+function untilAborted(signal: AbortSignal | undefined): Promise<string> {
+  return new Promise((_, reject) => signal?.addEventListener("abort", () => reject(signal.reason)));
+}
+
+/** A flow whose one step takes too long at its first try. */
 async function inDoubt(options: StepOptions<unknown> = {}) {
   const tries: string[] = [];
   const crew = makeCrew([
     flow("f", async (ctx) => ({
-      got: await ctx.step("pay", { timeout: TIMEOUT, ...options }, ({ key, attempt }) => {
+      got: await ctx.step("pay", { timeout: TIMEOUT, ...options }, ({ key, attempt, signal }) => {
         tries.push(key);
-        return attempt === 1 ? new Promise<string>(() => {}) : "paid on the second try";
+        return attempt === 1 ? untilAborted(signal) : "paid on the second try";
       }),
     })),
   ]);
@@ -42,6 +47,24 @@ describe("a `reconcile` hook", () => {
     expect(await run.result()).toEqual({ got: "paid on the second try" });
     expect(tries).toHaveLength(2);
     expect(tries[0]).toBe(tries[1]);
+  });
+
+  test("that says it did not happen is not believed while the effect is still at work in this process", async () => {
+    const work = gate();
+    let tries = 0;
+    const crew = makeCrew([
+      flow("f", async (ctx) =>
+        ctx.step("pay", { timeout: TIMEOUT, reconcile: () => ({ happened: false }) }, async () => {
+          tries++;
+          await work.opened;
+        }),
+      ),
+    ]);
+    const run = await crew.start("f", { input: null });
+    await reaches(run, "unknown_outcome");
+    expect((await run.view()).summary).toMatch(/still at work/);
+    expect(tries).toBe(1);
+    work.open();
   });
 
   test("is given the key that the step was given", async () => {
@@ -241,7 +264,7 @@ describe("a tool in doubt", () => {
     const crew = makeCrew([
       agent("a", {
         model,
-        tools: { pay: tool({ inputSchema: z.object({ amount: z.number() }), execute: () => new Promise<string>(() => {}) }) },
+        tools: { pay: tool({ inputSchema: z.object({ amount: z.number() }), execute: (_input, { abortSignal }) => untilAborted(abortSignal) }) },
         policy: {
           pay: {
             timeout: TIMEOUT,

@@ -113,7 +113,7 @@ describe("a flow that resumes", () => {
     const crew = crewOf(store, body, { clock, worker: { lease: "1d" } });
     const run = await crew.start("f", { input: null });
     const parked = await reaches(run, "timer");
-    expect(parked.summary).toMatch(/^Asleep; goes on in 60 min\.$/);
+    expect(parked.summary).toMatch(/^Asleep; goes on in (1h 0m|59m 59s)\.$/);
     await run.retry(); // wakes it, and it sleeps on
     clock.jump(30 * 60_000);
     await run.retry();

@@ -3,6 +3,7 @@ import { describe, expect, expectTypeOf, test } from "vitest";
 import { z } from "zod";
 import { agent } from "../../src/agent.ts";
 import { sessionState } from "../../src/call.ts";
+import { MAX_QUEUED_TURNS } from "../../src/limits.ts";
 import { JumpingClock } from "../support/clock.ts";
 import { gate, makeCrew, reaches, tempStore } from "../support/crew.ts";
 import { type Answer, call, results, scripted, shown } from "../support/model.ts";
@@ -62,7 +63,25 @@ describe("turns of one session", () => {
     clock.jump(-3_600_000);
     await (await crew.start("a", { prompt: "two", session: "s" })).result();
     expect(shown(model.doStreamCalls[1]?.prompt ?? [])).toEqual(["user: one", "assistant: answer 1", "user: two"]);
-    expect(shown((await crew.session("s")).messages as never)).toHaveLength(4);
+    expect(shown((await (await crew.session("s")).messages()) as never)).toHaveLength(4);
+  });
+
+  test("are all told as open, the one at work first, however many wait", async () => {
+    const hold = gate();
+    const model = scripted(async () => {
+      await hold.opened;
+      return "ok";
+    });
+    const crew = makeCrew([agent("a", { model })]);
+    const begin = (prompt: string) => crew.start("a", { prompt, session: "s" });
+    const first = await begin("first");
+    await until("the first turn is at work", async () => (await first.row()).status === "running");
+    await Promise.all(Array.from({ length: MAX_QUEUED_TURNS }, (_, n) => begin(`question ${n}`)));
+    const session = await crew.session("s");
+    expect(session.open.map(({ turn }) => turn)).toEqual(Array.from({ length: MAX_QUEUED_TURNS + 1 }, (_, n) => n + 1));
+    expect(session.open[0]).toMatchObject({ id: first.id, status: "running" });
+    expect(shown((await session.messages()) as never)[0]).toBe("user: first");
+    hold.open();
   });
 
   test("that failed or were cancelled leave no call without a result for the turns after", async () => {
@@ -136,7 +155,7 @@ describe("a session belongs to one user of one tenant and one agent", () => {
     const { crew, model } = await setup();
     await (await crew.start("a", { prompt: "hello", session: "s", principal: { tenant: "u", user: "ann" } })).result();
     expect(shown(model.doStreamCalls.at(-1)?.prompt ?? [])).toEqual(["user: hello"]);
-    expect(JSON.stringify((await crew.session("s", "u")).messages)).not.toContain("secret");
+    expect(JSON.stringify(await (await crew.session("s", "u")).messages())).not.toContain("secret");
     await expect(crew.session("s")).rejects.toMatchObject({ code: "SESSION_NOT_FOUND" });
   });
 });
@@ -175,7 +194,7 @@ describe("a message that comes while a turn is running", () => {
     hold.open();
     await first.result();
     expect(await (await crew.start("a", { prompt: "third", session: "s", whenBusy: "reject" })).result()).toBe("answer to third");
-    expect(JSON.stringify((await crew.session("s")).messages)).not.toContain("second");
+    expect(JSON.stringify(await (await crew.session("s")).messages())).not.toContain("second");
   });
 
   test("`interrupt`: cancels it and is answered; what was said before is still known", async () => {
@@ -311,7 +330,7 @@ describe("typed state of a session", () => {
       cart: [{ name: "tea", added: "1970-01-01T00:00:00.000Z" }],
       visits: 0,
     });
-    expect((await crew.session("s")).state).toEqual({ cart: [{ name: "tea", added: new Date(0) }] });
+    expect(await (await crew.session("s")).state()).toEqual({ cart: [{ name: "tea", added: new Date(0) }] });
     await (await crew.start("a", { prompt: "3", session: "other" })).result();
     expect(results(model.doStreamCalls[5]?.prompt ?? [])["call-read"]?.value).toEqual({ cart: [], visits: 0 });
   });
@@ -324,7 +343,7 @@ describe("typed state of a session", () => {
     ];
     const { crew } = stateful([{ calls }, "ok"]);
     await (await crew.start("a", { prompt: "1", session: "s" })).result();
-    const { state } = await crew.session("s");
+    const state = await (await crew.session("s")).state();
     expect((state["cart"] as Item[]).map(({ name }) => name).sort()).toEqual(Array.from({ length: 8 }, (_, n) => `item ${n}`));
     expect(state["visits"]).toBe(2);
   });
@@ -338,7 +357,7 @@ describe("typed state of a session", () => {
     ]);
     await (await crew.start("a", { prompt: "1", session: "s" })).result();
     expect(results(model.doStreamCalls[3]?.prompt ?? [])["call-read"]?.value).toMatchObject({ cart: [{ name: "tea" }] });
-    expect((await crew.session("s")).state).toMatchObject({ cart: [{ name: "tea" }] });
+    expect(await (await crew.session("s")).state()).toMatchObject({ cart: [{ name: "tea" }] });
   });
 
   test("that cannot be kept fails the step that set it, and leaves the rest", async () => {
@@ -352,7 +371,7 @@ describe("typed state of a session", () => {
   test("survives a turn that fails after it was set", async () => {
     const { crew } = stateful([{ calls: [call("count", {})] }, new TypeError("broken")]);
     await (await crew.start("a", { prompt: "1", session: "s" })).result().catch(() => {});
-    expect((await crew.session("s")).state).toEqual({ visits: 1 });
+    expect(await (await crew.session("s")).state()).toEqual({ visits: 1 });
   });
 
   test("larger than stands in an event comes back whole, in the same turn and in the next", async () => {
@@ -411,7 +430,7 @@ describe("retention", () => {
     for (const run of [first, open, openTurn, young]) expect(left).toContain(run.id);
     for (const run of [old, abandoned]) await expect(crew.run(run.id)).rejects.toMatchObject({ code: "RUN_NOT_FOUND" });
     await expect(crew.session("abandoned")).rejects.toMatchObject({ code: "SESSION_NOT_FOUND" });
-    expect((await crew.session("kept")).messages).toHaveLength(4);
+    expect(await (await crew.session("kept")).messages()).toHaveLength(4);
     expect(await crew.cleanup({ dryRun: true })).toMatchObject({ runs: 0, sessions: 0, more: false });
     hold.open();
     expect(await open.result()).toBe("late");

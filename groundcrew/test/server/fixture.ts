@@ -2,35 +2,55 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { tool } from "ai";
 import { MockLanguageModelV4, simulateReadableStream } from "ai/test";
 import { expect, onTestFinished } from "vitest";
+import { z } from "zod";
 import { agent, flow } from "../../src/agent.ts";
+import { sessionState } from "../../src/call.ts";
 import type { Principal } from "../../src/principal.ts";
 import { type Crew, groundcrew } from "../../src/runtime.ts";
 import { type ServeOptions, type Serving, serve } from "../../src/server/server.ts";
 import type { RunResult, RunView } from "../../src/wire.ts";
+import { until as waitUntil } from "../support/until.ts";
 
 export const SECRET = "the-password-of-the-database";
 
 const usage = { inputTokens: { total: 1, noCache: 1 }, outputTokens: { total: 1 } };
 
-/** Says back what the user said last. */
-const parrot = agent("parrot", {
-  model: new MockLanguageModelV4({
+type Prompt = Parameters<MockLanguageModelV4["doStream"]>[0]["prompt"];
+type Part = Awaited<ReturnType<MockLanguageModelV4["doStream"]>>["stream"] extends ReadableStream<infer P> ? P : never;
+
+function model(answer: (prompt: Prompt) => Part[]): MockLanguageModelV4 {
+  const finishReason = { unified: "stop" as const, raw: "stop" };
+  return new MockLanguageModelV4({
     doStream: async ({ prompt }) => ({
-      stream: simulateReadableStream({
+      stream: simulateReadableStream<Part>({
         chunkDelayInMs: null,
         initialDelayInMs: null,
-        chunks: [
-          { type: "stream-start" as const, warnings: [] },
-          { type: "text-start" as const, id: "t" },
-          { type: "text-delta" as const, id: "t", delta: saidLast(prompt) },
-          { type: "text-end" as const, id: "t" },
-          { type: "finish" as const, finishReason: { unified: "stop" as const, raw: "stop" }, usage: usage as never },
-        ],
+        chunks: [{ type: "stream-start", warnings: [] }, ...answer(prompt), { type: "finish", finishReason, usage: usage as never }],
       }),
     }),
-  }),
+  });
+}
+
+function text(delta: string): Part[] {
+  return [
+    { type: "text-start", id: "t" },
+    { type: "text-delta", id: "t", delta },
+    { type: "text-end", id: "t" },
+  ];
+}
+
+/** Says back what the user said last. */
+const parrot = agent("parrot", { model: model((prompt) => text(saidLast(prompt))) });
+
+/** Keeps a date in its session. */
+const clock = agent("clock", {
+  model: model((prompt) =>
+    prompt.at(-1)?.role === "tool" ? text("Kept.") : [{ type: "tool-call", toolCallId: "call_1", toolName: "keep", input: "{}" }],
+  ),
+  tools: { keep: tool({ inputSchema: z.object({}), execute: async () => sessionState("seen", new Date(1)).set(new Date(0)) }) },
 });
 
 function saidLast(prompt: readonly { role: string; content: unknown }[]): string {
@@ -58,7 +78,7 @@ const steps = flow("steps", async (ctx) => {
 /** Ends with the test. */
 export function makeCrew(): Crew {
   const folder = mkdtempSync(join(tmpdir(), "groundcrew-server-"));
-  const crew = groundcrew({ agents: [parrot, echo, rich, waits, fails, steps], store: join(folder, "crew.db") });
+  const crew = groundcrew({ agents: [parrot, clock, echo, rich, waits, fails, steps], store: join(folder, "crew.db") });
   onTestFinished(async () => {
     await crew.close();
     rmSync(folder, { recursive: true, force: true });
@@ -109,11 +129,7 @@ export async function resultOf(url: string, run: string): Promise<RunResult> {
 
 /** Fails when the condition does not come true in time. */
 export async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
-  const deadline = performance.now() + 10_000;
-  while (!(await condition())) {
-    if (performance.now() > deadline) throw new Error(`It did not come true: ${condition}`);
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
+  await waitUntil(`this is true: ${condition}`, condition);
 }
 
 /** The failure an answer carries. */

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { runResult, runSummary, runsPage, runView, sessionView } from "../../src/wire.ts";
+import { runResult, runSummary, runsPage, runView, type SessionsPage, sessionView } from "../../src/wire.ts";
 import { failureOf, post, resultOf, start, startRun, until, viewOf } from "./fixture.ts";
 
 describe("a run over HTTP", () => {
@@ -103,5 +103,26 @@ describe("a session", () => {
     expect(messages.map(({ role }) => role)).toEqual(["user", "assistant"]);
     const { sessions } = (await (await fetch(`${url}/v1/sessions`)).json()) as { sessions: { id: string }[] };
     expect(sessions.map((one) => one.id)).toEqual(["s 1/ü"]);
+  });
+
+  test("is listed once, page by page, whatever stands in its name", async () => {
+    const { url } = await start();
+    for (const session of ["a:b", "c #d/e", "f:1:g"]) await resultOf(url, await startRun(url, "parrot", { prompt: "hello", session }));
+    const listed: string[] = [];
+    for (let before = ""; ; ) {
+      const { sessions, next } = (await (await fetch(`${url}/v1/sessions?limit=1${before}`)).json()) as SessionsPage;
+      listed.push(...sessions.map(({ id }) => id));
+      if (next === null) break;
+      before = `&before=${encodeURIComponent(next)}`;
+    }
+    expect(listed).toEqual(["f:1:g", "c #d/e", "a:b"]);
+    expect((await fetch(`${url}/v1/sessions?before=nonsense`)).status).toBe(400);
+  });
+
+  test("shows what its tools keep as they meant it, not as it is stored", async () => {
+    const { url } = await start();
+    await resultOf(url, await startRun(url, "clock", { prompt: "Keep it.", session: "s1" }));
+    const session = sessionView.parse(await (await fetch(`${url}/v1/sessions/s1`)).json());
+    expect(session.state).toEqual({ seen: "1970-01-01T00:00:00.000Z" });
   });
 });

@@ -8,7 +8,8 @@ import type { ModelStep, ToolCall } from "../../src/persistence/model-step.ts";
 import type { Fact } from "../../src/persistence/event.ts";
 import type { FeedItem } from "../../src/stream/feed.ts";
 import type { UiChunk } from "../../src/stream/ui-chunk.ts";
-import { type UiFrame, UiProjection, uiFrames } from "../../src/stream/ui-message.ts";
+import { type UiFrame, uiFrames } from "../../src/stream/ui-frame.ts";
+import { UiProjection } from "../../src/stream/ui-message.ts";
 
 const RUN = "run_1";
 const principal = { tenant: "t", user: "u", roles: [] };

@@ -1,10 +1,10 @@
 import type { DatabaseSync } from "node:sqlite";
 import { GroundcrewError } from "../errors.ts";
 import { LIVENESS_CHECK_MS } from "../limits.ts";
-import { isGone, thisHost } from "./host.ts";
-import type { Inbox } from "./sqlite-inbox.ts";
-import { type RunRecord, row, rows, selectRun, type Transaction, toRunRow } from "./sqlite-row.ts";
-import type { Claim, WorkerIdentity } from "./store.ts";
+import { isGone, thisHost } from "../persistence/host.ts";
+import type { Claim, WorkerIdentity } from "../persistence/store.ts";
+import type { Inbox } from "./inbox.ts";
+import { type RunRecord, row, rows, selectRun, type Transaction, toRunRow } from "./row.ts";
 
 interface WorkerRecord extends Record<string, string | number | null> {
   id: string;
@@ -40,7 +40,9 @@ export function openLeases(db: DatabaseSync, inbox: Inbox) {
   const handBack = db.prepare(
     "update runs set status = 'queued', worker = null, due_at = ?2, timed = 0, changed_at = ?2 where worker = ?1",
   );
-  const ready = db.prepare("select n, due_at, worker from runs where agent = ? and timed = 0 and due_at is not null order by due_at limit ?");
+  const ready = db.prepare(
+    "select n, due_at, worker from runs where agent = ? and timed = 0 and due_at is not null order by due_at limit ?",
+  );
   const timed = db.prepare("select n, due_at, worker from runs where agent = ? and timed = 1 and due_at <= ? order by due_at limit ?");
   const take = db.prepare(
     "update runs set status = 'running', reason = null, due_at = null, timed = 0, worker = ?2, epoch = epoch + 1, changed_at = ?3 where n = ?1",
@@ -74,10 +76,7 @@ export function openLeases(db: DatabaseSync, inbox: Inbox) {
 
   function due(tx: Transaction, agents: readonly string[], limit: number): DueRecord[] {
     return agents
-      .flatMap((agent) => [
-        ...rows<DueRecord>(ready, agent, limit),
-        ...rows<DueRecord>(timed, agent, tx.now, limit),
-      ])
+      .flatMap((agent) => [...rows<DueRecord>(ready, agent, limit), ...rows<DueRecord>(timed, agent, tx.now, limit)])
       .sort((a, b) => a.due_at - b.due_at || a.n - b.n)
       .slice(0, limit);
   }

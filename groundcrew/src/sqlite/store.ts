@@ -2,26 +2,12 @@
  * The store on one machine: one SQLite file, any number of processes. Write-ahead log, `synchronous=FULL`, one connection
  * per process that writes in group commits on the calling thread (docs/decisions/0004-sqlite-journal.md says why there).
  */
-import { closeSync, existsSync, mkdirSync, openSync } from "node:fs";
-import { dirname, resolve } from "node:path";
-import { DatabaseSync } from "node:sqlite";
-import { type Clock, systemClock } from "../clock.ts";
+import type { DatabaseSync } from "node:sqlite";
+import type { Clock } from "../clock.ts";
 import { GroundcrewError, isError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
-import { DEFAULT_POLL_MS, MAX_BATCH_ROWS, MAX_STORE_PAUSE_MS, STORE_PATIENCE_MS } from "../limits.ts";
-import { GroupCommit, type Outcome } from "./group-commit.ts";
-import { migrate, mustBeOurs } from "./migrate.ts";
-import { openAppend, prepareAppend } from "./sqlite-append.ts";
-import { BACKSTOP_PAGES, Checkpointer, PAGE_BYTES } from "./sqlite-checkpoint.ts";
-import { isStoreFailure, mayPass, storeError } from "./sqlite-error.ts";
-import { openInbox } from "./sqlite-inbox.ts";
-import { openJournal } from "./sqlite-journal.ts";
-import { openLeases } from "./sqlite-lease.ts";
-import { openLists } from "./sqlite-list.ts";
-import type { Transaction } from "./sqlite-row.ts";
-import { migrations } from "./sqlite-schema.ts";
-import { checkStart, openStart } from "./sqlite-start.ts";
-import { openSweep } from "./sqlite-sweep.ts";
+import { MAX_BATCH_ROWS } from "../limits.ts";
+import { GroupCommit, type Outcome } from "../persistence/group-commit.ts";
 import type {
   Append,
   Appended,
@@ -40,96 +26,44 @@ import type {
   SweepPolicy,
   SweepReport,
   WorkerIdentity,
-} from "./store.ts";
-
-export interface SqliteOptions {
-  clock?: Clock;
-  /** How often a watcher looks for changes of other processes. */
-  pollMs?: number;
-}
-
-/**
- * Opens the store in the file `path`; makes it, and its directory, when there is none.
- * @throws GroundcrewError `STORE_UNAVAILABLE`, `STORE_BUSY`, `STORE_CORRUPT`, `STORE_TOO_NEW`, `STORE_FULL`
- */
-export async function openSqlite(path: string, options: SqliteOptions = {}): Promise<Store> {
-  const location = resolve(path);
-  const db = await patiently(location, () => connect(location));
-  return new SqliteStore(db, location, options.clock ?? systemClock, options.pollMs ?? DEFAULT_POLL_MS);
-}
-
-function connect(location: string): DatabaseSync {
-  prepareFile(location);
-  // No busy timeout: SQLite would sleep on the event loop. Who meets a lock tries again later, see `patiently` and GroupCommit.
-  const db = new DatabaseSync(location, { timeout: 0, enableForeignKeyConstraints: false });
-  try {
-    mustBeOurs(db, location); // before anything is changed, be it only the journal mode
-    db.exec(`pragma page_size = ${PAGE_BYTES}`);
-    db.exec("pragma journal_mode = wal");
-    db.exec("pragma synchronous = full");
-    db.exec(`pragma wal_autocheckpoint = ${BACKSTOP_PAGES}`);
-    migrate(db, migrations, location);
-    return db;
-  } catch (error) {
-    db.close();
-    throw error;
-  }
-}
-
-/** Conversations are nobody else's to read. SQLite gives its side files the mode of the database. */
-function prepareFile(location: string): void {
-  try {
-    mkdirSync(dirname(location), { recursive: true, mode: 0o700 });
-    if (!existsSync(location)) closeSync(openSync(location, "wx", 0o600));
-  } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    if (code === "EEXIST" && existsSync(location)) return; // another process was faster
-    const full = code === "ENOSPC" || code === "EDQUOT";
-    throw new GroundcrewError(full ? "STORE_FULL" : "STORE_UNAVAILABLE", `The store ${location} cannot be made: ${message}.`, {
-      cause: error,
-      fix: full ? "Free some space." : "Name a file in a directory that this user may write.",
-    });
-  }
-}
-
-/** Outside of a group commit: tries again while another process holds a lock. */
-async function patiently<T>(location: string, attempt: () => T): Promise<T> {
-  for (let waited = 0; ; waited += MAX_STORE_PAUSE_MS) {
-    try {
-      return attempt();
-    } catch (error) {
-      if (!mayPass(error) || waited >= STORE_PATIENCE_MS) throw storeError(error, location);
-    }
-    await new Promise((resume) => setTimeout(resume, MAX_STORE_PAUSE_MS));
-  }
-}
+} from "../persistence/store.ts";
+import { openAppend, prepareAppend } from "./append.ts";
+import { Checkpointer, PAGE_BYTES } from "./checkpoint.ts";
+import { isStoreFailure, mayPass, storeError } from "./error.ts";
+import { openInbox } from "./inbox.ts";
+import { openJournal } from "./journal.ts";
+import { openLeases } from "./lease.ts";
+import { openLists } from "./list.ts";
+import { patiently } from "./patience.ts";
+import type { Transaction } from "./row.ts";
+import { checkStart, openStart } from "./start.ts";
+import { openSweep } from "./sweep.ts";
+import { Watch } from "./watch.ts";
 
 /** A verb, to be run inside a transaction with others. It throws our errors before its first change, and none after it. */
 type Write = { run(tx: Transaction): unknown; bytes: number };
 
-class SqliteStore implements Store {
+export class SqliteStore implements Store {
   readonly location: string;
   readonly #db: DatabaseSync;
   readonly #clock: Clock;
-  readonly #pollMs: number;
   readonly #verbs: ReturnType<typeof openVerbs>;
   readonly #commits: GroupCommit<Write>;
   readonly #checkpointer: Checkpointer;
-  readonly #listeners = new Set<(change: Change) => void>();
-  #stopPolling: (() => void) | null = null;
+  readonly #watch: Watch;
   #closing: Promise<void> | null = null;
 
   constructor(db: DatabaseSync, location: string, clock: Clock, pollMs: number) {
     this.#db = db;
     this.location = location;
     this.#clock = clock;
-    this.#pollMs = pollMs;
     this.#verbs = openVerbs(db);
     this.#commits = new GroupCommit({
       flush: (batch) => this.#flush(batch),
       transient: (failure) => (mayPass(failure) ? storeError(failure, location) : null),
     });
     this.#checkpointer = new Checkpointer(location, () => this.#commits.hold());
+    this.#watch = new Watch(clock, pollMs, () => this.#dataVersion());
   }
 
   join(worker: WorkerIdentity, leaseMs: number): Promise<void> {
@@ -208,13 +142,7 @@ class SqliteStore implements Store {
   }
 
   watch(listener: (change: Change) => void): () => void {
-    const own = (change: Change) => listener(change); // the same function may watch twice
-    this.#listeners.add(own);
-    if (this.#listeners.size === 1) this.#poll();
-    return () => {
-      this.#listeners.delete(own);
-      if (this.#listeners.size === 0) this.#stopPolling?.();
-    };
+    return this.#watch.add(listener);
   }
 
   close(): Promise<void> {
@@ -223,8 +151,7 @@ class SqliteStore implements Store {
   }
 
   async #close(): Promise<void> {
-    this.#stopPolling?.();
-    this.#listeners.clear();
+    this.#watch.close();
     await this.#commits.close();
     await this.#checkpointer.close();
     this.#db.close();
@@ -247,9 +174,11 @@ class SqliteStore implements Store {
     return this.#query(() => {
       this.#verbs.begin.run();
       try {
-        return query();
-      } finally {
+        const found = query();
         this.#verbs.commit.run();
+        return found;
+      } finally {
+        if (this.#db.isTransaction) this.#db.exec("rollback");
       }
     });
   }
@@ -278,23 +207,7 @@ class SqliteStore implements Store {
 
   #committed(batch: readonly Write[], tx: Transaction): void {
     this.#checkpointer.wrote(batch.reduce((sum, write) => sum + write.bytes, 0));
-    if (tx.changed.size > 0) this.#tell({ runs: tx.changed, ended: tx.ended });
-  }
-
-  #tell(change: Change): void {
-    for (const listener of this.#listeners) queueMicrotask(() => listener(change));
-  }
-
-  /** Looks for commits of other connections, as long as somebody watches. */
-  #poll(): void {
-    let seen = this.#dataVersion();
-    const look = () => {
-      const version = this.#dataVersion();
-      if (version !== seen) this.#tell({ runs: null });
-      seen = version;
-      this.#stopPolling = this.#clock.after(this.#pollMs, look);
-    };
-    this.#stopPolling = this.#clock.after(this.#pollMs, look);
+    if (tx.changed.size > 0) this.#watch.tell({ runs: tx.changed, ended: tx.ended });
   }
 
   #dataVersion(): unknown {

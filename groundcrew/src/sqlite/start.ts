@@ -1,10 +1,10 @@
 import type { DatabaseSync } from "node:sqlite";
 import { GroundcrewError } from "../errors.ts";
 import { MAX_QUEUED_TURNS } from "../limits.ts";
-import type { Inbox } from "./sqlite-inbox.ts";
-import type { Journal } from "./sqlite-journal.ts";
-import { key, millis, type RunRecord, row, rows, type SessionRecord, selectRun, type Transaction, toRunRow } from "./sqlite-row.ts";
-import type { Created, NewRun } from "./store.ts";
+import type { Created, NewRun } from "../persistence/store.ts";
+import type { Inbox } from "./inbox.ts";
+import type { Journal } from "./journal.ts";
+import { key, millis, type RunRecord, row, rows, type SessionRecord, selectRun, type Transaction, toRunRow } from "./row.ts";
 
 type SessionTurn = NonNullable<NewRun["session"]>;
 
@@ -21,7 +21,7 @@ export function openStart(db: DatabaseSync, inbox: Inbox, journal: Journal) {
   const insertSession = db.prepare(`insert into sessions (id, agent, tenant, user, roles, turns, created_at, active_at)
     values (?1, ?2, ?3, ?4, ?5, 0, ?6, ?6)`);
   const countTurn = db.prepare("update sessions set turns = turns + 1, active_at = ? where n = ?");
-  const openTurns = db.prepare("select n, id from runs where session = ? and finished_at is null order by turn");
+  const openTurns = db.prepare("select n, id from runs where session = ? and finished_at is null order by n");
 
   /** The run that the same key started before. */
   function startedBefore(run: NewRun): Created | null {

@@ -1,12 +1,12 @@
 import type { DatabaseSync } from "node:sqlite";
 import { GroundcrewError } from "../errors.ts";
-import type { Chunk } from "./event.ts";
-import { writeEvents } from "./event.ts";
-import type { Inbox } from "./sqlite-inbox.ts";
-import type { ChunkRow, Journal } from "./sqlite-journal.ts";
-import type { Leases } from "./sqlite-lease.ts";
-import { millis, type RunRecord, row, type Transaction } from "./sqlite-row.ts";
-import type { Append, Appended, TerminalStatus, Transition } from "./store.ts";
+import type { Chunk } from "../persistence/event.ts";
+import { writeEvents } from "../persistence/event-row.ts";
+import type { Append, Appended, TerminalStatus, Transition } from "../persistence/store.ts";
+import type { Inbox } from "./inbox.ts";
+import type { ChunkRow, Journal } from "./journal.ts";
+import type { Leases } from "./lease.ts";
+import { millis, type RunRecord, row, type Transaction } from "./row.ts";
 
 /** An append, checked and serialised before its transaction: what it holds cannot fail half-way. */
 export interface PreparedAppend {
@@ -80,7 +80,7 @@ export function openAppend(db: DatabaseSync, leases: Leases, inbox: Inbox, journ
   const touch = db.prepare("update sessions set active_at = ? where n = ?");
   const keepState = db.prepare("update sessions set state = ? where n = ?");
   const nextTurn = db.prepare(
-    "select n, id, status, due_at, start_at from runs where session = ? and finished_at is null order by turn limit 1",
+    "select n, id, status, due_at, start_at from runs where session = ? and finished_at is null order by n limit 1",
   );
   const release = db.prepare("update runs set due_at = ?2, timed = ?3 where n = ?1");
 
@@ -155,7 +155,7 @@ export function openAppend(db: DatabaseSync, leases: Leases, inbox: Inbox, journ
 
     const run = mustHold(prepared);
     chunksMustFollow(prepared, run);
-    const waiting = write.next ? inbox.waiting(run.n).filter((signal) => !write.consumed.includes(signal.id)) : [];
+    const waiting = write.next ? inbox.waiting(run.n).filter(({ id }) => !write.consumed.includes(id) && !write.seen?.includes(id)) : [];
     const mustAnswer = write.next?.to === "succeeded" || write.next?.to === "failed";
     if (mustAnswer && waiting.some((signal) => signal.kind === "message")) return "signalled";
 

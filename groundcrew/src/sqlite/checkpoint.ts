@@ -92,7 +92,7 @@ export class Checkpointer {
 
   #start(): Worker {
     // From the sources this runs as TypeScript, from the package as JavaScript: the thread's file has the same ending.
-    const file = new URL(`./sqlite-checkpoint-thread${extname(import.meta.url)}`, import.meta.url);
+    const file = new URL(`./checkpoint-thread${extname(import.meta.url)}`, import.meta.url);
     const thread = new Worker(file, { workerData: this.#path, execArgv: [] });
     thread.unref();
     thread.on("message", (pages: number) => this.#answered(pages));

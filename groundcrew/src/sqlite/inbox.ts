@@ -1,9 +1,9 @@
 import type { DatabaseSync } from "node:sqlite";
 import { GroundcrewError } from "../errors.ts";
 import { MAX_INBOX } from "../limits.ts";
-import type { JsonValue } from "./codec.ts";
-import { key, row, rows, type Transaction } from "./sqlite-row.ts";
-import { isTerminal, type RunStatus, type Signal, type SignalKind } from "./store.ts";
+import type { JsonValue } from "../persistence/json-value.ts";
+import { isTerminal, type RunStatus, type Signal, type SignalKind } from "../persistence/store.ts";
+import { key, row, rows, type Transaction } from "./row.ts";
 
 interface SignalRecord extends Record<string, string | number | null> {
   id: string;
@@ -14,6 +14,12 @@ interface SignalRecord extends Record<string, string | number | null> {
   sender: string | null;
   at: number;
 }
+
+/** As many of them may come as somebody likes to send. The others come once per step, per child, or are one. */
+const BOUNDED_BY_ROOM: ReadonlySet<SignalKind> = new Set(["signal", "message"]);
+
+/** While one waits, another says nothing new. */
+const COALESCED: ReadonlySet<SignalKind> = new Set(["cancel", "retry"]);
 
 export type Inbox = ReturnType<typeof openInbox>;
 
@@ -30,6 +36,7 @@ export function openInbox(db: DatabaseSync) {
   const waiting = db.prepare("select id, kind from signals where run = ? and consumed = 0");
   const consume = db.prepare("update signals set consumed = 1, value = null where run = ? and id = ?");
   const drop = db.prepare("delete from signals where run = ?");
+  const same = db.prepare("select 1 from signals where run = ? and kind = ? and consumed = 0");
   const cancel = db.prepare("select 1 from signals where run = ? and kind = 'cancel'");
   const columns = "s.id, r.id as run, s.kind, s.name, s.value, s.sender, s.at";
   const ofRun = db.prepare(
@@ -39,9 +46,14 @@ export function openInbox(db: DatabaseSync) {
     `select ${columns} from runs r cross join signals s on s.run = r.n where r.worker = ? and s.consumed = 0 order by s.n`,
   );
 
+  /** Whether it says what was said before. */
+  function isKnown(run: number, { id, kind }: Omit<Signal, "at">): boolean {
+    return known.get(run, key(id, "signal id")) !== undefined || (COALESCED.has(kind) && same.get(run, kind) !== undefined);
+  }
+
   /** Lays it in the inbox of an open run and wakes the run. */
   function put(tx: Transaction, run: number, signal: Omit<Signal, "at">): boolean {
-    if (known.get(run, key(signal.id, "signal id"))) return false;
+    if (isKnown(run, signal)) return false;
     const value = signal.value === undefined ? null : JSON.stringify(signal.value);
     insert.run(run, signal.id, signal.kind, key(signal.name, "signal name"), value, signal.from ?? null, tx.now);
     wake.run(run, tx.now);
@@ -68,8 +80,8 @@ export function openInbox(db: DatabaseSync) {
           run: signal.run,
         });
       }
-      if (known.get(run.n, signal.id)) return false;
-      mustHaveRoom(run.n, signal.run);
+      if (isKnown(run.n, signal)) return false;
+      if (BOUNDED_BY_ROOM.has(signal.kind)) mustHaveRoom(run.n, signal.run);
       return put(tx, run.n, signal);
     },
 

@@ -30,9 +30,10 @@ export function migrate(db: DatabaseSync, migrations: readonly string[], locatio
 
 /** Whether the database is a Groundcrew store or still empty. @throws GroundcrewError `STORE_CORRUPT` */
 export function mustBeOurs(db: DatabaseSync, location: string): void {
-  if (pragma(db, "application_id") === APPLICATION_ID) return;
   const tables = db.prepare("select count(*) as n from sqlite_schema").get();
   if (pragma(db, "user_version") === 0 && tables?.["n"] === 0) return;
+  // Asked last: another process may just be making the store, and its tables come together with this.
+  if (pragma(db, "application_id") === APPLICATION_ID) return;
   throw new GroundcrewError("STORE_CORRUPT", `${location} is a database of another program.`, { fix: "Name another file." });
 }
 

@@ -4,7 +4,7 @@
  */
 import { DatabaseSync } from "node:sqlite";
 import { parentPort, workerData } from "node:worker_threads";
-import type { CheckpointMode } from "./sqlite-checkpoint.ts";
+import type { CheckpointMode } from "./checkpoint.ts";
 
 // A restart needs the write lock and no reader on old pages; for a neighbour that keeps either nobody waits longer than this.
 const db = new DatabaseSync(workerData as string, { timeout: 20 });

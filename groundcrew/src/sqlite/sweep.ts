@@ -1,6 +1,6 @@
 import type { DatabaseSync, StatementSync } from "node:sqlite";
-import { row, rows } from "./sqlite-row.ts";
-import type { SweepPolicy, SweepReport } from "./store.ts";
+import type { SweepPolicy, SweepReport } from "../persistence/store.ts";
+import { row, rows } from "./row.ts";
 
 interface Weight extends Record<string, number> {
   n: number;
@@ -12,13 +12,19 @@ interface Weight extends Record<string, number> {
 
 /** What one pass takes away: chosen and counted first, so that a dry run and the real thing cannot differ. */
 interface Selection {
-  runs: number[];
+  runs: Set<number>;
   streams: number[];
   sessions: number[];
   report: SweepReport;
 }
 
-/** Deletes what has outlived its purpose. A run goes whole or not at all, so one pass may exceed its limit by one run. */
+/** How many rows its deletion takes away. */
+const rowsOf = (run: Weight) => 1 + run.event_rows + run.chunk_rows;
+
+/**
+ * Deletes what has outlived its purpose. A run outside sessions, or a session with all its runs, goes whole or not at all: what
+ * is left is never half a conversation. So a pass may exceed its limit by one run, or be one session that alone exceeds it.
+ */
 export function openSweep(db: DatabaseSync) {
   const weigh = `r.n,
     (select coalesce(max(last), 0) from events where run = r.n) as events,
@@ -27,8 +33,8 @@ export function openSweep(db: DatabaseSync) {
     (select count(*) from chunks where run = r.n) as chunk_rows`;
   const finishedRuns = db.prepare(`select ${weigh} from runs r where r.session is null and r.finished_at < ? order by r.finished_at`);
   const idleSessions = db.prepare(`select n from sessions s where active_at < ?
-    and not exists (select 1 from runs where session = s.n and finished_at is null) order by active_at limit ?`);
-  const runsOfSession = db.prepare(`select ${weigh} from runs r where r.session = ? order by r.turn`);
+    and not exists (select 1 from runs where session = s.n and finished_at is null) order by active_at`);
+  const runsOfSession = db.prepare(`select ${weigh} from runs r where r.session = ? order by r.n`);
   const streams = db.prepare(`select ${weigh} from runs r where r.streamed = 1 and r.finished_at < ? order by r.finished_at`);
   const lastRefs = db.prepare(`select count(*) as n from (
     select hash from blob_refs b where run in (select value from json_each(?1)) group by hash
@@ -50,7 +56,7 @@ export function openSweep(db: DatabaseSync) {
 
   function select(policy: SweepPolicy): Selection {
     const chosen: Selection = {
-      runs: [],
+      runs: new Set(),
       streams: [],
       sessions: [],
       report: { runs: 0, sessions: 0, events: 0, chunks: 0, blobs: 0, more: false },
@@ -59,39 +65,42 @@ export function openSweep(db: DatabaseSync) {
     let left = policy.limit;
 
     const takeRun = (run: Weight) => {
-      left -= 1 + run.event_rows + run.chunk_rows;
+      left -= rowsOf(run);
       report.runs++;
       report.events += run.events;
       report.chunks += run.chunks;
-      chosen.runs.push(run.n);
+      chosen.runs.add(run.n);
+    };
+    const takeSession = (session: number): boolean => {
+      const runs = rows<Weight>(runsOfSession, session);
+      const weight = 1 + runs.reduce((sum, run) => sum + rowsOf(run), 0);
+      if (weight > left && left < policy.limit) return false; // it waits for a pass of its own
+      runs.forEach(takeRun);
+      left--;
+      report.sessions++;
+      chosen.sessions.push(session);
+      return true;
+    };
+    const takeStream = (run: Weight) => {
+      if (chosen.runs.has(run.n)) return;
+      left -= run.chunk_rows;
+      report.chunks += run.chunks;
+      chosen.streams.push(run.n);
     };
     /** @returns whether all of them fitted. */
-    const take = <T extends Record<string, number>>(candidates: StatementSync, bound: number, one: (candidate: T) => void): boolean => {
-      for (const candidate of candidates.iterate(bound) as Iterable<T>) {
-        if (left <= 0) return false;
-        one(candidate);
+    const take = <T extends Record<string, number>>(from: StatementSync, bound: number, one: (candidate: T) => unknown): boolean => {
+      for (const candidate of from.iterate(bound) as Iterable<T>) {
+        if (left <= 0 || one(candidate) === false) return false;
       }
       return true;
     };
 
     const whole =
       take(finishedRuns, policy.runsBefore, takeRun) &&
-      rows<{ n: number }>(idleSessions, policy.sessionsBefore, policy.limit + 1).every(({ n }) => {
-        if (!take(runsOfSession, n, takeRun)) return false; // the oldest turns go first, the session itself with the last
-        if (left <= 0) return false;
-        left--;
-        report.sessions++;
-        chosen.sessions.push(n);
-        return true;
-      }) &&
-      take<Weight>(streams, policy.chunksBefore, (run) => {
-        if (chosen.runs.includes(run.n)) return;
-        left -= run.chunk_rows;
-        report.chunks += run.chunks;
-        chosen.streams.push(run.n);
-      });
+      take<{ n: number }>(idleSessions, policy.sessionsBefore, ({ n }) => takeSession(n)) &&
+      take(streams, policy.chunksBefore, takeStream);
 
-    report.blobs = row<{ n: number }>(lastRefs, JSON.stringify(chosen.runs))?.n ?? 0;
+    report.blobs = row<{ n: number }>(lastRefs, JSON.stringify([...chosen.runs]))?.n ?? 0;
     report.more = !whole;
     return chosen;
   }

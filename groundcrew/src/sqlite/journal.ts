@@ -1,9 +1,10 @@
 import type { DatabaseSync, StatementSync } from "node:sqlite";
 import { GroundcrewError } from "../errors.ts";
-import type { Blob } from "./codec.ts";
-import { type Chunk, type Event, readEvents, writeEvents } from "./event.ts";
-import { row } from "./sqlite-row.ts";
-import { type Cursor, isTerminal, type Page, type RunStatus } from "./store.ts";
+import type { Chunk, Event } from "../persistence/event.ts";
+import { readEvents, writeEvents } from "../persistence/event-row.ts";
+import type { Blob } from "../persistence/json-value.ts";
+import { type Cursor, isTerminal, type Page, type RunStatus } from "../persistence/store.ts";
+import { row } from "./row.ts";
 
 /** A fork begins with the events it takes over: they are cut into rows that a reader can take in one bite. */
 const EVENTS_PER_ROW = 100;
@@ -41,9 +42,7 @@ export function openJournal(db: DatabaseSync) {
   const chunksBehind = db.prepare(
     "select after, first, last, data from chunks where run = ? and (after, last) > (?, ?) order by after, last",
   );
-  const newest = db.prepare(
-    "select last, data from events where run = (select n from runs where id = ?) order by last desc limit 1",
-  );
+  const newest = db.prepare("select last, data from events where run = (select n from runs where id = ?) order by last desc limit 1");
   const blob = db.prepare("select data from blobs where hash = ?");
 
   function mustFind(run: string): Head {

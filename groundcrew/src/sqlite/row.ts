@@ -1,10 +1,10 @@
 /** What the parts of the SQLite store share: one transaction's facts, and rows as the seam knows them. */
 import type { SQLOutputValue, StatementSync } from "node:sqlite";
 import { GroundcrewError } from "../errors.ts";
+import type { ParkReason } from "../persistence/event.ts";
+import type { JsonValue } from "../persistence/json-value.ts";
+import type { RunRow, RunStatus, SessionRow } from "../persistence/store.ts";
 import type { Principal } from "../principal.ts";
-import type { JsonValue } from "./codec.ts";
-import type { ParkReason } from "./event.ts";
-import type { RunRow, RunStatus, SessionRow } from "./store.ts";
 
 /** What holds for all writes of one flush. */
 export interface Transaction {

@@ -3,7 +3,8 @@
  *
  * The shape follows one measurement: with rows of a kilobyte a rowid table with a unique index takes three times the inserts
  * of a table clustered on its key (docs/decisions/0004-sqlite-journal.md). Hot tables therefore name their run by its row
- * number, and carry no foreign keys: `sqlite-sweep.ts` is the only place that deletes.
+ * number, and carry no foreign keys: `sweep.ts` is the only place that deletes. Each index ends with the row number, which is
+ * the order of lists: a page of them is read without a sort.
  */
 export const migrations: readonly string[] = [
   `
@@ -27,9 +28,11 @@ export const migrations: readonly string[] = [
     turns      integer not null,
     created_at integer not null,
     active_at  integer not null,
-    unique (tenant, id)
+    unique (id, tenant)
   ) strict;
   create index sessions_active on sessions (active_at);
+  create index sessions_tenant on sessions (tenant, active_at);
+  create index sessions_owner  on sessions (tenant, user, active_at);
 
   create table runs (
     n           integer primary key,
@@ -59,13 +62,15 @@ export const migrations: readonly string[] = [
   ) strict;
   create index runs_due      on runs (agent, timed, due_at) where due_at is not null;
   create index runs_held     on runs (worker)               where worker is not null;
-  create index runs_open     on runs (status)               where finished_at is null;
-  create index runs_finished on runs (finished_at)          where finished_at is not null;
+  create index runs_finished on runs (finished_at)          where finished_at is not null and session is null;
   create index runs_streamed on runs (finished_at)          where finished_at is not null and streamed = 1;
-  create index runs_turns    on runs (session, turn)        where session is not null;
-  create index runs_waiting  on runs (session, turn)        where session is not null and finished_at is null;
+  create index runs_turns    on runs (session)              where session is not null;
+  create index runs_waiting  on runs (session)              where session is not null and finished_at is null;
   create index runs_children on runs (parent)               where parent is not null;
+  create index runs_open     on runs (tenant)               where finished_at is null;
+  create index runs_tenant   on runs (tenant);
   create index runs_owner    on runs (tenant, user);
+  create index runs_agent    on runs (tenant, agent);
 
   -- One row is one write: the JSON list of its events, numbered by the last of them.
   create table events (

@@ -1,0 +1,29 @@
+/** Server-sent events as an answer. */
+import type { HttpBindings } from "@hono/node-server";
+import type { Context } from "hono";
+import { type Frame, sseHeaders, sseStream } from "../stream/sse.ts";
+import type { ServerEnv } from "./authenticate.ts";
+import type { Report } from "./failure.ts";
+
+/** What every stream of the server needs to end well. */
+export interface Streams {
+  /** Fires when the server closes: streams end, and their readers reconnect elsewhere. */
+  closing: AbortSignal;
+  /** Told when one fails: its status is long sent. */
+  report: Report;
+}
+
+/** @param onClose told once, when nobody reads any more */
+export function sseResponse(
+  c: Context<ServerEnv>,
+  frames: AsyncIterator<Frame>,
+  onClose: () => void,
+  headers: Record<string, string> = {},
+): Response {
+  return c.body(sseStream(frames, { onClose, cut: () => disconnect(c) }), 200, { ...sseHeaders, ...headers });
+}
+
+/** Under Node the socket is at hand; elsewhere the host of the app has to look after readers that take nothing. */
+function disconnect(c: Context<ServerEnv>): void {
+  (c.env as Partial<HttpBindings> | undefined)?.outgoing?.destroy();
+}

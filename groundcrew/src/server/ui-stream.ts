@@ -1,0 +1,91 @@
+/**
+ * | method | path | who | |
+ * |---|---|---|---|
+ * | GET | /runs/{id}/ui | owner, operator | any run as a UI message stream of the AI SDK |
+ *
+ * The stream that chats answer with (`chat.ts`), of one run. Each frame's `id` names the run and the place in it.
+ */
+import { OpenAPIHono } from "@hono/zod-openapi";
+import { UI_MESSAGE_STREAM_HEADERS } from "ai";
+import type { Context } from "hono";
+import { z } from "zod";
+import { coerceError, describe, GroundcrewError } from "../errors.ts";
+import { toJson } from "../json.ts";
+import { isTerminal, type RunRow } from "../persistence/store.ts";
+import type { Run } from "../runtime.ts";
+import { parseCursor } from "../stream/feed.ts";
+import type { Frame } from "../stream/sse.ts";
+import type { UiChunk } from "../stream/ui-chunk.ts";
+import { type UiFrame, uiFrames } from "../stream/ui-frame.ts";
+import { eventsHeaders } from "../wire.ts";
+import type { ServerEnv } from "./authenticate.ts";
+import { endpoint } from "./endpoint.ts";
+import { failureOf, type Report } from "./failure.ts";
+import type { Guard } from "./guard.ts";
+import { type Streams, sseResponse } from "./sse.ts";
+
+const route = {
+  method: "get",
+  path: "/runs/{id}/ui",
+  summary: "Follow a run as a UI message stream",
+  params: z.object({ id: z.string() }),
+  headers: eventsHeaders,
+  reply: "text/event-stream",
+  also: { 204: "The run has ended and nothing stands behind `Last-Event-ID`" },
+} as const;
+
+export function uiRoutes(guard: Guard, streams: Streams): OpenAPIHono<ServerEnv> {
+  const app = new OpenAPIHono<ServerEnv>();
+  endpoint(app, route, async ({ c, params, headers }) => {
+    const { run, row } = await guard.run(c, params.id);
+    const place = headers["last-event-id"];
+    if (place === undefined) return uiStream(c, run, streams);
+    if (runOfPlace(place) !== run.id) throw noPlace(place, `is no place in run ${run.id}`);
+    return uiStreamBehind(c, run, row, place, streams);
+  });
+  return app;
+}
+
+/** The run's whole stream, or what stands behind `after`. */
+export function uiStream(c: Context<ServerEnv>, run: Run, { closing, report }: Streams, after?: string): Response {
+  const left = new AbortController();
+  const items = run.events({ signal: AbortSignal.any([left.signal, closing]) });
+  const frames = framesOf(run.id, uiFrames(items, run.id, after), report);
+  const { "x-vercel-ai-ui-message-stream": version } = UI_MESSAGE_STREAM_HEADERS;
+  return sseResponse(c, frames, () => left.abort(), { "x-vercel-ai-ui-message-stream": version, location: `/v1/runs/${run.id}` });
+}
+
+/** @param place of the last frame seen. @throws GroundcrewError `CURSOR_INVALID` */
+export async function uiStreamBehind(c: Context<ServerEnv>, run: Run, row: RunRow, place: string, streams: Streams): Promise<Response> {
+  const after = place.slice(run.id.length + 1);
+  const { seq } = parseCursor(after.split("/", 1)[0]);
+  const head = (await run.journal()).length;
+  if (seq > head) throw noPlace(place, "has not come yet");
+  const isRead = seq === head && isTerminal(row.status) && !after.includes("/");
+  return isRead ? c.body(null, 204) : uiStream(c, run, streams, after);
+}
+
+/** A frame's id is its run's and the place in it: `run_…:12.3`. */
+export function runOfPlace(place: string): string {
+  return /^(.+):[^:]*$/.exec(place)?.[1] ?? "";
+}
+
+function noPlace(place: string, why: string): GroundcrewError {
+  return new GroundcrewError("CURSOR_INVALID", `${describe(place)} ${why}.`, { value: place });
+}
+
+/** A stream that does not come to the run's end breaks: a client must not take half an answer for the whole. */
+async function* framesOf(run: string, frames: AsyncGenerator<UiFrame>, report: Report): AsyncGenerator<Frame, undefined> {
+  let last: UiChunk["type"] | undefined;
+  try {
+    for await (const { id, chunk } of frames) {
+      last = chunk.type;
+      yield { id: `${run}:${id}`, data: toJson(chunk) };
+    }
+  } catch (thrown) {
+    failureOf(thrown, report);
+    throw coerceError(thrown);
+  }
+  if (last !== "finish" && last !== "abort") throw new GroundcrewError("CLOSED", "The server closes; the run goes on.", { run });
+  yield { data: "[DONE]" };
+}

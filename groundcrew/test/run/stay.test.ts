@@ -1,0 +1,199 @@
+/** What keeps one run's trouble from its neighbours, and a run from parking, or acting, when it must not. */
+import { expect, test } from "vitest";
+import { flow } from "../../src/agent.ts";
+import type { Event } from "../../src/persistence/event.ts";
+import type { Store } from "../../src/persistence/store.ts";
+import { openSqlite } from "../../src/sqlite/open.ts";
+import { gate, makeCrew, reaches, tempStore } from "../support/crew.ts";
+import { until } from "../support/until.ts";
+
+test("a wait beside a step in flight ends at its time, not at the step's end", async () => {
+  const work = gate();
+  const crew = makeCrew([
+    flow("f", async (ctx) => {
+      const step = ctx.step("slow", { effect: "read" }, () => work.opened);
+      const first = await Promise.race([step.then(() => "step"), ctx.sleep(20).then(() => "sleep")]);
+      work.open();
+      await step;
+      return first;
+    }),
+  ]);
+  expect(await (await crew.start("f", { input: null })).result()).toBe("sleep");
+});
+
+test("a signal that is taken is acted on before the run parks for another wait, also when the store is slow", async () => {
+  const file = tempStore();
+  const store = slowAppends(await openSqlite(file), 30);
+  const crew = makeCrew([flow("f", async (ctx) => Promise.race([ctx.sleep("1h").then(() => "slept"), ctx.waitFor("go")]))], { store });
+  const run = await crew.start("f", { input: null });
+  await reaches(run, "parked");
+  await run.signal("go", "went");
+  expect(await run.result()).toBe("went");
+  await crew.close();
+  await store.close();
+});
+
+test("a run that cannot be taken up is set aside, and its neighbours run as if it were not there", async () => {
+  const store = await openSqlite(tempStore());
+  const crew = makeCrew([flow("f", async (ctx) => ctx.step("a", { effect: "read" }, () => "fine"))], { store });
+  const broken = await crew.start("f", { input: null, after: "1h" });
+  const real = store.journal.bind(store);
+  store.journal = async (id) => {
+    if (id === broken.id) throw new TypeError("Unexpected token");
+    return real(id);
+  };
+  await broken.signal("anything"); // wakes nothing: it is queued for later
+  await broken.cancel("away with it");
+  const neighbour = await crew.start("f", { input: null });
+  expect(await neighbour.result()).toBe("fine");
+  expect(await until("it is ended without being read", async () => (await broken.row()).status === "cancelled")).toBe(true);
+  expect((await neighbour.row()).epoch).toBe(1);
+  await expect(broken.result()).rejects.toMatchObject({ code: "EVENT_UNREADABLE" });
+  await crew.close();
+  await store.close();
+});
+
+test("a run that is set aside stays parked, whatever is sent to it, until it can be read", async () => {
+  const store = await openSqlite(tempStore());
+  const crew = makeCrew([flow("f", async (ctx) => ctx.waitFor("go"))], { store });
+  const run = await crew.start("f", { input: null });
+  await reaches(run, "parked");
+  const real = store.journal.bind(store);
+  let reads = 0;
+  store.journal = async () => {
+    reads++;
+    throw new TypeError("Unexpected token");
+  };
+  await run.signal("go", 1);
+  await until("it is set aside", async () => (await run.row()).reason === "attention");
+  const before = reads;
+  await run.signal("other", 2);
+  await until("the signal was looked at", async () => reads > before && (await run.row()).reason === "attention");
+  expect(reads).toBeLessThan(before + 5);
+  store.journal = real;
+  await run.retry();
+  expect(await run.result()).toBe(1);
+  await crew.close();
+  await store.close();
+});
+
+test("a `once` effect does not start when the run was told to stop while its start was being recorded", async () => {
+  const store = await openSqlite(tempStore());
+  let acted = 0;
+  const crew = makeCrew([flow("f", async (ctx) => ctx.step("pay", () => ++acted))], { store });
+  const recording = gate();
+  const real = store.append.bind(store);
+  store.append = async (write) => {
+    if (write.events.some((event) => event.type === "step.started")) await recording.opened;
+    return real(write);
+  };
+  const run = await crew.start("f", { input: null });
+  await until("it runs", async () => (await run.row()).status === "running");
+  await run.cancel("no");
+  await until("the worker was told", async () => (await store.inbox((await run.row()).worker ?? "")).length === 1);
+  await new Promise((resolve) => setImmediate(resolve));
+  recording.open();
+  await expect(run.result()).rejects.toMatchObject({ code: "RUN_CANCELLED" });
+  expect(acted).toBe(0);
+  await crew.close();
+  await store.close();
+});
+
+test("a step that fails while nobody awaits it does not end the process; who awaits it is told", async () => {
+  const crew = makeCrew([
+    flow("f", async (ctx) => {
+      const early = ctx.step("a", { effect: "read" }, () => {
+        throw new Error("too early");
+      });
+      await ctx.step("b", { effect: "read" }, () => new Promise((resolve) => setTimeout(resolve, 30)));
+      return early;
+    }),
+  ]);
+  await expect((await crew.start("f", { input: null })).result()).rejects.toMatchObject({ code: "STEP_FAILED", message: "too early" });
+});
+
+test("a run that is tried again keeps its idempotency keys, and is tried again once however often it is asked for", async () => {
+  const keys: string[] = [];
+  const crew = makeCrew([
+    flow("f", async (ctx) =>
+      ctx.step("pay", { effect: "keyed" }, ({ key }) => {
+        keys.push(key);
+        if (keys.length === 1) throw new Error("the line was cut");
+        return "paid";
+      }),
+    ),
+  ]);
+  const run = await crew.start("f", { input: null });
+  await expect(run.result()).rejects.toMatchObject({ code: "STEP_FAILED" });
+  const [again, twice] = await Promise.all([run.retry(), run.retry()]);
+  expect(await again.result()).toBe("paid");
+  expect(twice.id).toBe(again.id);
+  expect(keys).toEqual([keys[0], keys[0]]);
+});
+
+test("signals of the old run do not silence the ones its retry is sent", async () => {
+  let tries = 0;
+  const crew = makeCrew([
+    flow("f", async (ctx) => {
+      const said = await ctx.waitFor<string>("go");
+      if (++tries === 1) throw new Error("not yet");
+      return [said, await ctx.waitFor<string>("go")];
+    }),
+  ]);
+  const run = await crew.start("f", { input: null });
+  await run.signal("go", "first", { id: "s" });
+  await expect(run.result()).rejects.toThrow("not yet");
+  const again = await run.retry();
+  await reaches(again, "signal");
+  await again.signal("go", "second", { id: "s" });
+  expect(await again.result()).toEqual(["first", "second"]);
+});
+
+test("calls of one flow that come in another order at the next pass are refused, never swapped", async () => {
+  const child = flow("child", async (ctx, { doc }: { doc: string }) => {
+    await ctx.sleep(5);
+    return `answer for ${doc}`;
+  });
+  const waits: Record<string, number> = { alice: 30, bob: 1 };
+  const unnamed = flow("unnamed", async (ctx) =>
+    ctx.all(
+      ["alice", "bob"].map(async (user) => {
+        const doc = await ctx.step(`fetch ${user}`, { effect: "read" }, () => new Promise<string>((r) => setTimeout(() => r(user), waits[user])));
+        return ctx.call(child, { input: { doc } });
+      }),
+    ),
+  );
+  const named = flow("named", async (ctx) =>
+    ctx.all(
+      ["alice", "bob"].map(async (user) => {
+        const doc = await ctx.step(`fetch ${user}`, { effect: "read" }, () => new Promise<string>((r) => setTimeout(() => r(user), waits[user])));
+        return ctx.call(child, { input: { doc }, name: user });
+      }),
+    ),
+  );
+  const crew = makeCrew([unnamed, named, child]);
+  const refused = await reaches(await crew.start("unnamed", { input: undefined }), "attention", "succeeded");
+  expect(refused.reason === "attention" || JSON.stringify(refused.output) === '["answer for alice","answer for bob"]').toBe(true);
+  expect(await (await crew.start("named", { input: undefined })).result()).toEqual(["answer for alice", "answer for bob"]);
+});
+
+test("who waits for a run in a process that may work, works on it", async () => {
+  const file = tempStore();
+  const flows = [flow("f", async () => "done")];
+  const first = makeCrew(flows, { store: file, worker: false });
+  const { id } = await first.start("f", { input: null });
+  await first.close();
+  const second = makeCrew(flows, { store: file });
+  expect(await (await second.run(id)).result()).toBe("done");
+});
+
+/** As a store on a disk that takes its time. */
+function slowAppends(store: Store, ms: number): Store {
+  const real = store.append.bind(store);
+  store.append = async (write) => {
+    const events: readonly Event[] = [...write.events];
+    await new Promise((resolve) => setTimeout(resolve, ms));
+    return real({ ...write, events });
+  };
+  return store;
+}
