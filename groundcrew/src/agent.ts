@@ -80,6 +80,9 @@ export interface CheckedPolicy {
   reconcile: ToolPolicy["reconcile"] | undefined;
 }
 
+/** The AI SDK does not name this type of its own. */
+type Context = Record<string, unknown>;
+
 type OutputOf<OUTPUT> = [OUTPUT] extends [never] ? string : OUTPUT extends OutputInterface<infer COMPLETE, infer _P, infer _E> ? COMPLETE : string;
 
 /**
@@ -93,27 +96,41 @@ type OutputOf<OUTPUT> = [OUTPUT] extends [never] ? string : OUTPUT extends Outpu
  * ```
  * @throws GroundcrewError `AGENT_INVALID`, `POLICY_INVALID`, `DURATION_INVALID`, naming the field, the value and the fix.
  */
-export function agent<TOOLS extends ToolSet = Record<never, never>, OUTPUT extends OutputInterface = never>(
+export function agent<TOOLS extends ToolSet = Record<never, never>, CALL = never, CONTEXT extends Context = Context>(
   name: string,
-  // biome-ignore lint/suspicious/noExplicitAny: call options and context are the author's, passed through as they are
-  settings: ToolLoopAgentSettings<any, TOOLS, any, OUTPUT> & AgentOptions<TOOLS>,
-): Agent<TOOLS, OutputOf<OUTPUT>> {
+  settings: ToolLoopAgentSettings<CALL, TOOLS, CONTEXT, never> & AgentOptions<TOOLS>,
+): Agent<TOOLS, string>;
+export function agent<TOOLS extends ToolSet, OUTPUT extends OutputInterface, CALL = never, CONTEXT extends Context = Context>(
+  name: string,
+  settings: ToolLoopAgentSettings<CALL, TOOLS, CONTEXT, OUTPUT> & AgentOptions<TOOLS>,
+): Agent<TOOLS, OutputOf<OUTPUT>>;
+export function agent(name: string, given: unknown): Agent {
   checkName("AGENT_INVALID", "agent name", name);
-  checkSettings(name, settings);
+  checkSettings(name, given);
+  const settings = given as AnySettings & AgentOptions<ToolSet>;
   const { policy, steps, deadline, historyTurns, ...rest } = settings;
-  const tools = (settings.tools ?? {}) as TOOLS;
+  const tools: ToolSet = settings.tools ?? {};
   checkTools(name, tools);
   return Object.freeze({
     kind: "agent",
     name,
-    settings: rest as AnySettings,
+    settings: rest,
     tools,
     policy: checkPolicies(name, tools, policy ?? {}),
     steps: checkCount(`agent "${name}".steps`, steps ?? DEFAULT_STEP_CAP, MAX_STEP_CAP),
     deadlineMs: deadline === undefined ? DEFAULT_RUN_DEADLINE_MS : duration(deadline, `agent "${name}".deadline`),
     historyTurns: checkCount(`agent "${name}".historyTurns`, historyTurns ?? DEFAULT_HISTORY_TURNS, MAX_STEP_CAP),
-    ignored: IGNORED.filter((field) => Reflect.get(settings, field) !== undefined),
+    ignored: ignoredOf(name, settings),
   } as const);
+}
+
+/** Says so at once: a callback that saves or bills would otherwise be missed in production. */
+function ignoredOf(name: string, settings: object): string[] {
+  const ignored = IGNORED.filter((field) => Reflect.get(settings, field) !== undefined);
+  if (ignored.length > 0) {
+    process.emitWarning(`Agent "${name}" sets ${ignored.join(", ")}, which a durable run does not use; read the run's events instead.`, "GroundcrewWarning");
+  }
+  return ignored;
 }
 
 /** Callbacks around a whole call: a durable run has no single call. Read the run's events instead. */
