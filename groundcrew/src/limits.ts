@@ -164,3 +164,6 @@ export const KEEP_ALIVE_MS = 60 * 60_000;
 
 /** What a tool says of its progress: a line, not a report. */
 export const MAX_PROGRESS_CHARS = 500;
+
+/** How long a reader of a run rests between two looks at it. Nobody sees 20 ms, and a hundred readers cost a fraction. */
+export const READER_REST_MS = 20;

@@ -1,4 +1,5 @@
-import { isStepCount, Output, ToolLoopAgent, tool } from "ai";
+import { once } from "node:events";
+import { isStepCount, Output, ToolLoopAgent, type ToolLoopAgentSettings, tool } from "ai";
 import { describe, expect, expectTypeOf, test } from "vitest";
 import { z } from "zod";
 import { agent, type Flow, flow } from "../src/agent.ts";
@@ -246,6 +247,25 @@ describe("types flow from what the author wrote", () => {
     untyped(() => agent("c", { model, tools: { refund }, policy: { refnud: {} } }));
     // @ts-expect-error a result that the tool could not have given
     agent("d", { model, tools: { refund }, policy: { refund: { reconcile: () => ({ happened: true, result: { receipt: 7 } }) } } });
+  });
+
+  test("settings with the AI SDK's own annotation are taken as they are", () => {
+    const plain: ToolLoopAgentSettings = { model };
+    const tools = { refund };
+    const withTools: ToolLoopAgentSettings<never, typeof tools> = { model, tools };
+    expectTypeOf<NonNullable<ReturnType<typeof taken>["output"]>>().toEqualTypeOf<string>();
+    function taken() {
+      return agent("a", plain);
+    }
+    taken();
+    agent("a", { ...withTools, policy: { refund: { effect: "keyed", key: (input) => input.orderId } } });
+  });
+
+  test("callbacks around a whole call, which a durable run has not, are named at once", async () => {
+    const warned = once(process, "warning");
+    expect(agent("a", { model, onFinish: () => {} }).ignored).toEqual(["onFinish"]);
+    const [warning] = (await warned) as [Error];
+    expect(warning.message).toMatch(/"a" sets onFinish.*events/);
   });
 
   test("a run's output is text, or what the agent's output schema says", () => {

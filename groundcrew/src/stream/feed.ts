@@ -3,8 +3,9 @@
  * process. There is one source, the store: a reader in the worker's own process takes the same way as one on the other side
  * of the world, so both see the same.
  */
+import { setTimeout as sleep } from "node:timers/promises";
 import { GroundcrewError } from "../errors.ts";
-import { MAX_FEED_PAGE } from "../limits.ts";
+import { MAX_FEED_PAGE, READER_REST_MS } from "../limits.ts";
 import type { Chunk, Event } from "../persistence/event.ts";
 import { type Change, type Cursor, isTerminal, type Store } from "../persistence/store.ts";
 
@@ -29,8 +30,9 @@ export async function* follow(store: Store, run: string, after: Cursor, signal?:
   const changes = new Latch(store, (change) => change.runs === null || change.runs.has(run), signal);
   try {
     let cursor = after;
+    let wasOver = false;
     while (!signal?.aborted) {
-      const row = await store.run(run); // before the page: an end that comes between them is on the page
+      const rested = sleep(READER_REST_MS);
       const page = await store.read(run, cursor, MAX_FEED_PAGE);
       for (const found of page.items) {
         const item = toItem(found);
@@ -38,12 +40,22 @@ export async function* follow(store: Store, run: string, after: Cursor, signal?:
         yield item;
         if (isEnd(item) || signal?.aborted) return;
       }
-      if (page.items.length === 0 && row && isTerminal(row.status)) return; // the reader had seen the end already
-      if (!page.more) await changes.next();
+      if (page.items.length === 0) {
+        if (wasOver) return; // over before the page was read, and nothing on it: the reader had seen the end already
+        wasOver = await isOver(store, run);
+      }
+      if (page.more || wasOver) continue;
+      await changes.next();
+      await rested; // a run that writes all the time is read a few times less often, by each of its readers
     }
   } finally {
     changes.close();
   }
+}
+
+async function isOver(store: Store, run: string): Promise<boolean> {
+  const row = await store.run(run);
+  return row !== null && isTerminal(row.status);
 }
 
 function toItem(found: Event | Chunk): FeedItem {
