@@ -204,6 +204,8 @@ export interface Store {
   join(worker: WorkerIdentity, leaseMs: number): Promise<void>;
   /** @returns false when the lease was already lost: everything the worker holds is, or will be, another's. */
   renew(worker: string, leaseMs: number): Promise<boolean>;
+  /** Whether its lease holds and, as far as can be told from here, its process is there. */
+  isAlive(worker: string): Promise<boolean>;
   /** Hands back whatever the worker still holds, due at once, and forgets the worker. */
   leave(worker: string): Promise<void>;
 

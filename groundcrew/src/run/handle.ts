@@ -51,7 +51,8 @@ export class Run<OUTPUT = unknown> {
     } catch (error) {
       if (row.reason !== "attention") throw error; // a run set aside because its journal cannot be read can still be looked at
     }
-    return viewOf(row, state, await this.#decode(state.output), this.#deps.clock.now());
+    const isAlive = row.worker === null || (await this.#deps.store.isAlive(row.worker));
+    return viewOf(row, state, { output: await this.#decode(state.output), isAlive, now: this.#deps.clock.now() });
   }
 
   /** Everything so far, then live, up to the run's end. @throws GroundcrewError `RUN_NOT_FOUND`, `CURSOR_INVALID` */

@@ -1,6 +1,5 @@
 /** Where a run is, in one object and one sentence: the same for the API, the command line and the stream. */
 import { span } from "../clock.ts";
-import { DEFAULT_LEASE_MS } from "../limits.ts";
 import type { RunState, StepState } from "../persistence/fold.ts";
 import type { RunRow, RunStatus } from "../persistence/store.ts";
 import type { Principal } from "../principal.ts";
@@ -37,15 +36,23 @@ export interface RunView {
 
 const OPEN: ReadonlySet<StepState["status"]> = new Set(["running", "abandoned", "unknown"]);
 
-/** @param output the decoded output of a run that succeeded. */
-export function viewOf(row: RunRow, state: RunState, output: unknown, now: number): RunView {
+/** What stands beside the run's row and journal. */
+export interface Beside {
+  /** The decoded output of a run that succeeded. */
+  output: unknown;
+  /** Whether the worker that holds the run is there, as far as can be told. */
+  isAlive: boolean;
+  now: number;
+}
+
+export function viewOf(row: RunRow, state: RunState, { output, isAlive, now }: Beside): RunView {
   const steps = [...state.steps.values()];
   const open = steps.filter((step) => OPEN.has(step.status));
   return {
     id: row.id,
     agent: row.agent,
     status: row.status,
-    summary: summaryOf(row, state, open, now),
+    summary: isAlive ? summaryOf(row, state, open, now) : INTERRUPTED,
     reason: row.reason,
     since: row.changedAt,
     dueAt: wakesAt(row),
@@ -90,6 +97,8 @@ function summaryOf(row: RunRow, state: RunState, open: StepState[], now: number)
   }
 }
 
+const INTERRUPTED = "Interrupted: its worker is gone. It goes on by itself as soon as a worker runs that knows the agent: `groundcrew dev`, `groundcrew serve`, or `crew.work()`.";
+
 function queuedSummary(row: RunRow, state: RunState, now: number): string {
   if (state.cancel) return "It will be cancelled as soon as a worker takes it up.";
   if (row.dueAt === null) return "Waiting for its turn: an earlier turn of the session is still open.";
@@ -101,7 +110,7 @@ function runningSummary(row: RunRow, open: StepState[], now: number): string {
   const running = open.filter((step) => step.status === "running" && step.effect !== undefined);
   if (running.length === 0) return "Running.";
   const what = running.map((step) => `${step.kind === "model" ? "asking" : "in"} ${step.name} for ${span(now - step.startedAt)}`);
-  return `Running: ${what.join(", ")}. If worker ${row.worker} dies, another takes over: at once on the same machine, after ${span(DEFAULT_LEASE_MS)} elsewhere.`;
+  return `Running: ${what.join(", ")}. If worker ${row.worker} dies, another takes over: at once on the same machine, elsewhere when its lease runs out.`;
 }
 
 function parkedSummary(row: RunRow, state: RunState, now: number): string {

@@ -36,7 +36,8 @@ export function openLeases(db: DatabaseSync, inbox: Inbox) {
   const clamp = db.prepare("update workers set lease_until = ?1 + lease_ms where lease_until > ?1 + lease_ms");
   const forget = db.prepare("delete from workers where id = ?");
   const held = db.prepare("select id from runs where worker = ?");
-  const orphan = db.prepare("update runs set due_at = ?2, timed = 0 where worker = ?1");
+  const orphan = db.prepare("update runs set status = 'queued', due_at = ?2, timed = 0, changed_at = ?2 where worker = ?1");
+  const one = db.prepare("select id, host, pid, started_at, lease_until from workers where id = ?");
   const handBack = db.prepare(
     "update runs set status = 'queued', worker = null, due_at = ?2, timed = 0, changed_at = ?2 where worker = ?1",
   );
@@ -97,6 +98,11 @@ export function openLeases(db: DatabaseSync, inbox: Inbox) {
     join(tx: Transaction, worker: WorkerIdentity, leaseMs: number): void {
       join.run(worker.id, worker.host, worker.pid, worker.startedAt, leaseMs, tx.now + leaseMs);
       tx.leases.delete(worker.id);
+    },
+
+    isAlive(worker: string, now: number): boolean {
+      const found = row<WorkerRecord>(one, worker);
+      return found !== undefined && !isLost(found, now);
     },
 
     renew: (tx: Transaction, worker: string, leaseMs: number) => renew.run(leaseMs, tx.now + leaseMs, worker, tx.now).changes === 1,

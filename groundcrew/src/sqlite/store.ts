@@ -74,6 +74,10 @@ export class SqliteStore implements Store {
     return this.#write((tx) => this.#verbs.leases.renew(tx, worker, leaseMs));
   }
 
+  isAlive(worker: string): Promise<boolean> {
+    return this.#query(() => this.#verbs.leases.isAlive(worker, this.#clock.now()));
+  }
+
   leave(worker: string): Promise<void> {
     return this.#write((tx) => this.#verbs.leases.leave(tx, worker));
   }

@@ -278,6 +278,14 @@ export function conformance(name: string, makeGround: () => Promise<Ground>): vo
         expect(await claimOne(await join(other), other)).toMatchObject({ takeover: true });
       });
 
+      test("a worker is there as long as its lease holds, and nobody else ever was", async () => {
+        const held = await begin();
+        expect(await other.isAlive(held.worker)).toBe(true);
+        expect(await other.isAlive("nobody")).toBe(false);
+        clock.advance(60 * 60_000);
+        expect(await other.isAlive(held.worker)).toBe(false);
+      });
+
       test("a worker on another machine keeps its runs until its lease runs out", async () => {
         await store.create(newRun());
         await claimOne(await join(store, { host: "elsewhere", pid: 2 ** 22 + 1 }));

@@ -197,3 +197,19 @@ function slowAppends(store: Store, ms: number): Store {
   };
   return store;
 }
+
+test("a run whose worker is gone is said to be interrupted, not to be at work", async () => {
+  const file = tempStore();
+  const crew = makeCrew([flow("f", async () => "done")], { store: file, worker: false });
+  const run = await crew.start("f", { input: null });
+  const store = await openSqlite(file);
+  await store.join({ id: "gone", host: "another machine", pid: 1, startedAt: "" }, 60_000);
+  await store.claim("gone", ["f"], 1);
+  expect((await run.view()).summary).toMatch(/^Running/);
+  await store.leave("gone");
+  expect((await run.view()).summary).not.toMatch(/^Running/);
+  await store.join({ id: "short", host: "another machine", pid: 1, startedAt: "" }, 1);
+  await store.claim("short", ["f"], 1);
+  await until("its lease has run out", async () => (await run.view()).summary.startsWith("Interrupted"));
+  await store.close();
+});
