@@ -4,7 +4,7 @@
  */
 import type { InferToolInput, InferToolOutput, LanguageModel, ModelMessage, OutputInterface, ToolLoopAgentSettings, ToolSet } from "ai";
 import { type Duration, duration } from "./clock.ts";
-import { type ErrorCode, GroundcrewError, describe } from "./errors.ts";
+import { describe, type ErrorCode, GroundcrewError } from "./errors.ts";
 import {
   DEFAULT_HISTORY_TURNS,
   DEFAULT_RUN_DEADLINE_MS,
@@ -83,7 +83,11 @@ export interface CheckedPolicy {
 /** The AI SDK does not name this type of its own. */
 type Context = Record<string, unknown>;
 
-type OutputOf<OUTPUT> = [OUTPUT] extends [never] ? string : OUTPUT extends OutputInterface<infer COMPLETE, infer _P, infer _E> ? COMPLETE : string;
+type OutputOf<OUTPUT> = [OUTPUT] extends [never]
+  ? string
+  : OUTPUT extends OutputInterface<infer COMPLETE, infer _P, infer _E>
+    ? COMPLETE
+    : string;
 
 /**
  * An agent as the runtime takes it: the settings of an AI SDK `ToolLoopAgent`, with facts about its tools beside them.
@@ -128,13 +132,24 @@ export function agent(name: string, given: unknown): Agent {
 function ignoredOf(name: string, settings: object): string[] {
   const ignored = IGNORED.filter((field) => Reflect.get(settings, field) !== undefined);
   if (ignored.length > 0) {
-    process.emitWarning(`Agent "${name}" sets ${ignored.join(", ")}, which a durable run does not use; read the run's events instead.`, "GroundcrewWarning");
+    process.emitWarning(
+      `Agent "${name}" sets ${ignored.join(", ")}, which a durable run does not use; read the run's events instead.`,
+      "GroundcrewWarning",
+    );
   }
   return ignored;
 }
 
 /** Callbacks around a whole call: a durable run has no single call. Read the run's events instead. */
-const IGNORED = ["onStart", "experimental_onStart", "onEnd", "onFinish", "onToolExecutionStart", "onToolExecutionEnd", "toolCallConcurrency"];
+const IGNORED = [
+  "onStart",
+  "experimental_onStart",
+  "onEnd",
+  "onFinish",
+  "onToolExecutionStart",
+  "onToolExecutionEnd",
+  "toolCallConcurrency",
+];
 
 /** Settings that would change what is allowed to happen: taking them and not honouring them would be worse than refusing. */
 const REFUSED = ["toolApproval", "experimental_toolApprovalSecret", "experimental_toolCallers"];
@@ -172,9 +187,13 @@ function checkTools(name: string, tools: ToolSet): void {
       });
     }
     if (tool.needsApproval !== undefined) {
-      throw new GroundcrewError("AGENT_INVALID", `Tool "${toolName}" of agent "${name}" sets \`needsApproval\`, which this release does not enforce.`, {
-        fix: "Remove it: a gate that looks set and is not would be worse than none.",
-      });
+      throw new GroundcrewError(
+        "AGENT_INVALID",
+        `Tool "${toolName}" of agent "${name}" sets \`needsApproval\`, which this release does not enforce.`,
+        {
+          fix: "Remove it: a gate that looks set and is not would be worse than none.",
+        },
+      );
     }
   }
 }
@@ -189,7 +208,9 @@ function checkPolicies(name: string, tools: ToolSet, policies: PolicyMap<ToolSet
       });
     }
   }
-  return new Map(Object.keys(tools).map((toolName) => [toolName, checkPolicy(`agent "${name}".policy.${toolName}`, policyOf(policies, toolName))]));
+  return new Map(
+    Object.keys(tools).map((toolName) => [toolName, checkPolicy(`agent "${name}".policy.${toolName}`, policyOf(policies, toolName))]),
+  );
 }
 
 /** Own only: a tool may have a name that every object inherits, such as `constructor`. */
@@ -212,9 +233,12 @@ function checkPolicy(field: string, policy: ToolPolicy): CheckedPolicy {
   }
   const { effect = "once", key, timeout, reconcile } = policy;
   if (!EFFECTS.includes(effect)) throw invalid(`${field}.effect`, `one of ${EFFECTS.join(", ")}`, effect, "POLICY_INVALID");
-  if (key !== undefined && typeof key !== "function") throw invalid(`${field}.key`, "a function of the tool's input", key, "POLICY_INVALID");
+  if (key !== undefined && typeof key !== "function")
+    throw invalid(`${field}.key`, "a function of the tool's input", key, "POLICY_INVALID");
   if (key !== undefined && effect !== "keyed") {
-    throw new GroundcrewError("POLICY_INVALID", `\`${field}.key\` is set, but the effect is "${effect}".`, { fix: 'Set `effect: "keyed"`.' });
+    throw new GroundcrewError("POLICY_INVALID", `\`${field}.key\` is set, but the effect is "${effect}".`, {
+      fix: 'Set `effect: "keyed"`.',
+    });
   }
   if (reconcile !== undefined && typeof reconcile !== "function") {
     throw invalid(`${field}.reconcile`, "a function of the tool's input", reconcile, "POLICY_INVALID");

@@ -3,22 +3,22 @@ import type { Agent, Definition, Flow } from "./agent.ts";
 import { type Clock, type Duration, duration, systemClock } from "./clock.ts";
 import { describe, GroundcrewError } from "./errors.ts";
 import { DEFAULT_CONCURRENCY, DEFAULT_LEASE_MS, KEEP_ALIVE_MS, MIN_LEASE_MS } from "./limits.ts";
-import type { ClassCodec } from "./persistence/rich.ts";
 import { Codec } from "./persistence/codec.ts";
 import { thisWorker } from "./persistence/host.ts";
-import { openSqlite } from "./sqlite/open.ts";
+import type { ClassCodec } from "./persistence/rich.ts";
 import type { RunFilter, RunRow, SessionFilter, SessionRow, Store, SweepReport } from "./persistence/store.ts";
-import { type AgentRequest, type FlowRequest, newRunOf, type StartRequest } from "./run/start.ts";
 import { Cleaner, type Retention, retentionOf } from "./run/cleaner.ts";
 import { Run } from "./run/handle.ts";
 import { Ticker } from "./run/journal.ts";
 import { type Session, sessionOf } from "./run/session.ts";
+import { type AgentRequest, type FlowRequest, newRunOf, type StartRequest } from "./run/start.ts";
 import { Worker } from "./run/worker.ts";
+import { openSqlite } from "./sqlite/open.ts";
 
-export type { AgentRequest, FlowRequest, StartOptions, StartRequest } from "./run/start.ts";
 export type { Retention } from "./run/cleaner.ts";
 export { Run } from "./run/handle.ts";
 export type { Session } from "./run/session.ts";
+export type { AgentRequest, FlowRequest, StartOptions, StartRequest } from "./run/start.ts";
 export type { RunView } from "./run/view.ts";
 
 export interface Health {
@@ -216,7 +216,15 @@ export class Crew {
   async #startWorker(): Promise<void> {
     const store = await this.#open();
     const clock = this.#clock;
-    const deps = { store, codec: this.#codec, clock, ticker: new Ticker(clock), agents: this.agents, unsettled: new Map(), random: Math.random };
+    const deps = {
+      store,
+      codec: this.#codec,
+      clock,
+      ticker: new Ticker(clock),
+      agents: this.agents,
+      unsettled: new Map(),
+      random: Math.random,
+    };
     const options = { concurrency: this.#concurrency, leaseMs: this.#leaseMs, identity: () => thisWorker(), onTrouble: this.#onTrouble };
     this.#worker = new Worker(deps, options);
     await this.#worker.start();
@@ -228,17 +236,31 @@ export class Crew {
     const lendAHand = () => {
       if (this.#mayWork && !this.#closed.signal.aborted) void this.#work().catch(this.#onTrouble);
     };
-    return new Run({ store, codec: this.#codec, clock: this.#clock, poke: () => this.#worker?.poke(), lendAHand, closed: this.#closed.signal }, id);
+    return new Run(
+      { store, codec: this.#codec, clock: this.#clock, poke: () => this.#worker?.poke(), lendAHand, closed: this.#closed.signal },
+      id,
+    );
   }
 }
 
-const OPTIONS: readonly string[] = ["agents", "store", "worker", "retention", "classes", "onTrouble", "clock"] satisfies (keyof CrewOptions)[];
+const OPTIONS: readonly string[] = [
+  "agents",
+  "store",
+  "worker",
+  "retention",
+  "classes",
+  "onTrouble",
+  "clock",
+] satisfies (keyof CrewOptions)[];
 
 function checkOptions(options: unknown): asserts options is CrewOptions {
   if (typeof options !== "object" || options === null) throw invalid("the options", "an object with `agents`", options);
   const unknown = Object.keys(options).find((field) => !OPTIONS.includes(field));
   if (unknown !== undefined) {
-    throw new GroundcrewError("CONFIG_INVALID", `\`${unknown}\` is not an option of a crew.`, { value: unknown, fix: `Known options: ${OPTIONS.join(", ")}.` });
+    throw new GroundcrewError("CONFIG_INVALID", `\`${unknown}\` is not an option of a crew.`, {
+      value: unknown,
+      fix: `Known options: ${OPTIONS.join(", ")}.`,
+    });
   }
   const { store, worker } = options as Partial<CrewOptions>;
   const isStore = store === undefined || (typeof store === "string" && store !== "") || (typeof store === "object" && store !== null);
@@ -290,9 +312,13 @@ async function openStore(store: CrewOptions["store"], clock: Clock): Promise<Sto
   if (typeof store === "object") return store;
   const location = store ?? process.env["DATABASE_URL"] ?? ".groundcrew/crew.db";
   if (/^[a-z]+:\/\//i.test(location) && !location.startsWith("file://")) {
-    throw new GroundcrewError("CONFIG_INVALID", `This release keeps its store in a SQLite file, not in ${JSON.stringify(location.split("@").at(-1))}.`, {
-      fix: "Name a file, such as `.groundcrew/crew.db`.",
-    });
+    throw new GroundcrewError(
+      "CONFIG_INVALID",
+      `This release keeps its store in a SQLite file, not in ${JSON.stringify(location.split("@").at(-1))}.`,
+      {
+        fix: "Name a file, such as `.groundcrew/crew.db`.",
+      },
+    );
   }
   return openSqlite(location.replace(/^file:(\/\/)?/, ""), { clock });
 }

@@ -2,8 +2,8 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { flow } from "../src/agent.ts";
-import { openSqlite } from "../src/sqlite/open.ts";
 import { groundcrew } from "../src/runtime.ts";
+import { openSqlite } from "../src/sqlite/open.ts";
 import { gate, makeCrew, reaches, readAll, tempStore } from "./support/crew.ts";
 import { until } from "./support/until.ts";
 

@@ -18,7 +18,10 @@ export interface Bounds {
  * A result that comes later is dropped.
  * @throws GroundcrewError `STEP_TIMEOUT`; the reason of `signal`; otherwise what `effect` throws.
  */
-export function withDeadline<T>({ name, timeoutMs, clock, signal, graceMs }: Bounds, effect: (signal: AbortSignal) => Promise<T>): Promise<T> {
+export function withDeadline<T>(
+  { name, timeoutMs, clock, signal, graceMs }: Bounds,
+  effect: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
   if (signal.aborted) return Promise.reject(signal.reason);
   return new Promise((resolve, reject) => {
     const own = new AbortController();

@@ -2,7 +2,16 @@
  * One model call through the AI SDK: tools go along without their `execute`, so the SDK takes exactly one step, parses and
  * checks the tool calls, and leaves running them to the loop. Retries are the loop's too: the SDK's own are off.
  */
-import { type FinishReason, isStepCount, type LanguageModelUsage, type ModelMessage, streamText, type ToolSet, toUIMessageStream, type UIMessageChunk } from "ai";
+import {
+  type FinishReason,
+  isStepCount,
+  type LanguageModelUsage,
+  type ModelMessage,
+  streamText,
+  type ToolSet,
+  toUIMessageStream,
+  type UIMessageChunk,
+} from "ai";
 import type { Agent } from "../agent.ts";
 import { coerceError, GroundcrewError } from "../errors.ts";
 import type { ModelStep } from "../persistence/model-step.ts";
@@ -40,7 +49,14 @@ export async function callModel(call: ModelCall): Promise<ModelAnswer> {
       failure ??= { error };
     },
   });
-  const stream = toUIMessageStream({ stream: result.stream, tools: call.agent.tools, sendStart: false, sendFinish: false, sendReasoning: true, sendSources: true });
+  const stream = toUIMessageStream({
+    stream: result.stream,
+    tools: call.agent.tools,
+    sendStart: false,
+    sendFinish: false,
+    sendReasoning: true,
+    sendSources: true,
+  });
   try {
     for await (const chunk of stream) if (LIVE.has(chunk.type)) call.onChunk(chunk);
   } catch (error) {
@@ -68,7 +84,16 @@ const LIVE: ReadonlySet<string> = new Set([
 ]);
 
 /** Callbacks around a whole call of the SDK would fire for each step here. */
-const WHOLE_CALL = ["onStart", "experimental_onStart", "onEnd", "onFinish", "onToolExecutionStart", "onToolExecutionEnd", "onError", "onAbort"] as const;
+const WHOLE_CALL = [
+  "onStart",
+  "experimental_onStart",
+  "onEnd",
+  "onFinish",
+  "onToolExecutionStart",
+  "onToolExecutionEnd",
+  "onError",
+  "onAbort",
+] as const;
 
 function withoutExecute(tools: ToolSet): ToolSet {
   return Object.fromEntries(Object.entries(tools).map(([name, tool]) => [name, { ...tool, execute: undefined }])) as ToolSet;
@@ -102,7 +127,11 @@ async function parsed(output: () => PromiseLike<unknown>): Promise<unknown> {
   try {
     return await output();
   } catch (cause) {
-    throw new GroundcrewError("OUTPUT_INVALID", `The answer does not have the form that \`output\` asks for: ${coerceError(cause).message}`, { cause });
+    throw new GroundcrewError(
+      "OUTPUT_INVALID",
+      `The answer does not have the form that \`output\` asks for: ${coerceError(cause).message}`,
+      { cause },
+    );
   }
 }
 

@@ -25,9 +25,16 @@ export function retentionOf(retention: Retention): RetentionMs {
   const { runs = "30d", sessions = "90d", chunks = "1h", ...unknown } = retention;
   const [field] = Object.keys(unknown);
   if (field !== undefined) {
-    throw new GroundcrewError("CONFIG_INVALID", `\`retention.${field}\` is not a retention.`, { value: field, fix: "Known: runs, sessions, chunks." });
+    throw new GroundcrewError("CONFIG_INVALID", `\`retention.${field}\` is not a retention.`, {
+      value: field,
+      fix: "Known: runs, sessions, chunks.",
+    });
   }
-  return { runs: duration(runs, "retention.runs"), sessions: duration(sessions, "retention.sessions"), chunks: duration(chunks, "retention.chunks") };
+  return {
+    runs: duration(runs, "retention.runs"),
+    sessions: duration(sessions, "retention.sessions"),
+    chunks: duration(chunks, "retention.chunks"),
+  };
 }
 
 export class Cleaner {

@@ -15,7 +15,8 @@ import { SessionState } from "./session-state.ts";
 export async function takeUp(deps: ExecutionDeps, claim: Claim): Promise<Execution> {
   const execution = new Execution(deps, claim, await deps.store.journal(claim.run.id));
   const claimed: Fact = { type: "run.claimed", worker: deps.worker, epoch: claim.epoch, takeover: claim.takeover };
-  if (claim.takeover) await execution.journal.commit(claimed); // on record even if this process dies of the run as well
+  if (claim.takeover)
+    await execution.journal.commit(claimed); // on record even if this process dies of the run as well
   else execution.journal.note(claimed);
   recover(execution);
   await loadSessionState(execution);

@@ -9,9 +9,9 @@ import type { Definition } from "../agent.ts";
 import type { Clock } from "../clock.ts";
 import { GroundcrewError } from "../errors.ts";
 import type { Codec } from "../persistence/codec.ts";
-import type { JsonValue } from "../persistence/json-value.ts";
 import type { Event, ParkReason } from "../persistence/event.ts";
 import type { RunState } from "../persistence/fold.ts";
+import type { JsonValue } from "../persistence/json-value.ts";
 import type { Claim, RunRow, Signal, Store } from "../persistence/store.ts";
 import { Journal, type Ticker } from "./journal.ts";
 import type { SessionState } from "./session-state.ts";
@@ -202,14 +202,25 @@ export class Execution {
       case "signal":
       case "child": {
         const name = signal.kind === "child" ? childSignal(signal.name) : signal.name;
-        this.journal.note({ type: "signal.received", id: signal.id, name, ...(signal.value !== undefined && { value: signal.value }), ...from });
+        this.journal.note({
+          type: "signal.received",
+          id: signal.id,
+          name,
+          ...(signal.value !== undefined && { value: signal.value }),
+          ...from,
+        });
         return;
       }
       case "message":
         this.journal.note({ type: "message.received", id: signal.id, message: signal.value ?? null, ...from });
         return;
       case "cancel":
-        this.journal.note({ type: "cancel.requested", id: signal.id, why: typeof signal.value === "string" ? signal.value : "cancelled", ...from });
+        this.journal.note({
+          type: "cancel.requested",
+          id: signal.id,
+          why: typeof signal.value === "string" ? signal.value : "cancelled",
+          ...from,
+        });
         return;
       case "retry":
         this.journal.note({ type: "retry.requested", id: signal.id, ...from });

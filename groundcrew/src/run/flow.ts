@@ -3,7 +3,16 @@
  * once, and the first one without is where the work goes on.
  */
 import { streamText } from "ai";
-import { type CallOptions, type Definition, EFFECTS, type Flow, type FlowContext, type FlowStep, type GenerateRequest, type StepOptions } from "../agent.ts";
+import {
+  type CallOptions,
+  type Definition,
+  EFFECTS,
+  type Flow,
+  type FlowContext,
+  type FlowStep,
+  type GenerateRequest,
+  type StepOptions,
+} from "../agent.ts";
 import { type Duration, duration } from "../clock.ts";
 import { coerceError, describe, GroundcrewError } from "../errors.ts";
 import { DEFAULT_MODEL_TIMEOUT_MS, DEFAULT_TOOL_TIMEOUT_MS, MAX_ATTEMPTS, REPLAY_HOLD_MS } from "../limits.ts";
@@ -64,16 +73,27 @@ type StepBody<T> = (step: FlowStep) => Promise<T> | T;
 
 function checkStep(name: unknown, effect: unknown, body: unknown): asserts body is StepBody<unknown> {
   if (typeof name !== "string" || name === "") {
-    throw new GroundcrewError("INPUT_INVALID", `Expected the step's name to be a text that is not empty, got ${describe(name)}.`, { value: name });
+    throw new GroundcrewError("INPUT_INVALID", `Expected the step's name to be a text that is not empty, got ${describe(name)}.`, {
+      value: name,
+    });
   }
   if (typeof body !== "function") throw new GroundcrewError("INPUT_INVALID", `Step "${name}" has no function to run.`, { value: body });
   if (effect !== undefined && !EFFECTS.some((known) => known === effect)) {
     const fix = `Write one of ${EFFECTS.join(", ")}.`;
-    throw new GroundcrewError("POLICY_INVALID", `Step "${name}" has an \`effect\` that does not exist: ${describe(effect)}.`, { value: effect, fix });
+    throw new GroundcrewError("POLICY_INVALID", `Step "${name}" has an \`effect\` that does not exist: ${describe(effect)}.`, {
+      value: effect,
+      fix,
+    });
   }
 }
 
-async function codeStep<T>(execution: Execution, replay: Replay, name: string, options: StepOptions<T>, body: StepBody<T> | undefined): Promise<T> {
+async function codeStep<T>(
+  execution: Execution,
+  replay: Replay,
+  name: string,
+  options: StepOptions<T>,
+  body: StepBody<T> | undefined,
+): Promise<T> {
   checkStep(name, options?.effect, body);
   const step = replay.name(name);
   if (replay.isNew(step)) await replay.hold(step);
@@ -84,14 +104,20 @@ async function codeStep<T>(execution: Execution, replay: Replay, name: string, o
     effect: options.effect ?? "once",
     timeoutMs: options.timeout === undefined ? DEFAULT_TOOL_TIMEOUT_MS : duration(options.timeout, `step "${name}".timeout`),
     attempts: 1,
-    argsHash: options.args === undefined ? undefined : hashValue(execution.deps.codec.encode(options.args, `arguments of step "${name}"`).json),
+    argsHash:
+      options.args === undefined ? undefined : hashValue(execution.deps.codec.encode(options.args, `arguments of step "${name}"`).json),
     failure: "STEP_FAILED",
     run: body,
     reconcile: options.reconcile as never,
   });
 }
 
-async function generate(execution: Execution, replay: Replay, name: string, request: GenerateRequest): Promise<{ text: string; usage: unknown }> {
+async function generate(
+  execution: Execution,
+  replay: Replay,
+  name: string,
+  request: GenerateRequest,
+): Promise<{ text: string; usage: unknown }> {
   const step = await replay.visit(name);
   return perform(execution, {
     step,
@@ -108,7 +134,14 @@ async function generate(execution: Execution, replay: Replay, name: string, requ
       };
       const messages = request.messages ?? [{ role: "user", content: request.prompt ?? "" } as const];
       const { model, instructions } = request;
-      const result = streamText({ model, ...(instructions !== undefined && { instructions }), messages, maxRetries: 0, abortSignal: signal, onError });
+      const result = streamText({
+        model,
+        ...(instructions !== undefined && { instructions }),
+        messages,
+        maxRetries: 0,
+        abortSignal: signal,
+        onError,
+      });
       for await (const chunk of result.toUIMessageStream({ sendStart: false, sendFinish: false })) {
         if (chunk.type.startsWith("text-")) execution.journal.chunk(step, attempt, chunk as unknown as JsonValue);
       }

@@ -2,11 +2,11 @@
 import type { Clock } from "../clock.ts";
 import { GroundcrewError } from "../errors.ts";
 import { DEFAULT_HISTORY_TURNS } from "../limits.ts";
-import { type Blob, blobHash, type JsonValue } from "../persistence/json-value.ts";
 import type { Codec, Encoding } from "../persistence/codec.ts";
 import type { Event } from "../persistence/event.ts";
 import { fold } from "../persistence/fold.ts";
 import { newRunId } from "../persistence/id.ts";
+import { type Blob, blobHash, type JsonValue } from "../persistence/json-value.ts";
 import type { RunRow, Store } from "../persistence/store.ts";
 import { loadValue } from "../persistence/value.ts";
 import { historyOf } from "./history.ts";
@@ -43,7 +43,13 @@ export async function forkRun(deps: ForkDeps, old: RunRow, past: Past, by: strin
   const more = state === undefined ? 0 : 1;
   const [first] = past.events;
   const keysOf = past.isRetry ? { keysOf: (first?.type === "run.created" && first.forked?.keysOf) || old.id } : {};
-  const forked = { run: old.id, step, ...(by !== undefined && { by }), ...keysOf, ...(behind && { behind: [behind[0] + more, behind[1] + more] as const }) };
+  const forked = {
+    run: old.id,
+    step,
+    ...(by !== undefined && { by }),
+    ...keysOf,
+    ...(behind && { behind: [behind[0] + more, behind[1] + more] as const }),
+  };
   const events = state === undefined ? past.events : past.events.toSpliced(1, 0, { type: "session.updated", state, seq: 2, at: now });
   const journal = events.map((event, index): Event => {
     const seq = index + 1;
@@ -55,7 +61,16 @@ export async function forkRun(deps: ForkDeps, old: RunRow, past: Past, by: strin
   const known = input?.blob ? [input.blob] : [];
   const blobs = await blobsOf(journal, known, (hash) => store.blob(hash));
   const start = past.isRetry ? { start: { key: `retry:${old.id}`, hash: old.id } } : {}; // asked twice, it is tried again once
-  const { run } = await store.create({ id, agent: old.agent, principal: old.principal, deadline, dueAt: now, ...start, events: journal, blobs });
+  const { run } = await store.create({
+    id,
+    agent: old.agent,
+    principal: old.principal,
+    deadline,
+    dueAt: now,
+    ...start,
+    events: journal,
+    blobs,
+  });
   return run;
 }
 
@@ -85,7 +100,12 @@ export function pastForRetry(events: readonly Event[]): Past {
   const broken = new Set(failures.flatMap((event) => (event.type === "step.failed" && event.seq > lastStart ? event.step : [])));
   const kept = work.filter((event) => !("step" in event && event.step !== undefined && broken.has(event.step)));
   const before = kept.filter(({ seq }) => seq < last.seq).length;
-  return { step: [...broken].join(", "), events: kept, isRetry: true, ...(kept.length > before && { behind: [before + 1, kept.length] as const }) };
+  return {
+    step: [...broken].join(", "),
+    events: kept,
+    isRetry: true,
+    ...(kept.length > before && { behind: [before + 1, kept.length] as const }),
+  };
 }
 
 /**
@@ -104,12 +124,18 @@ export function pastBefore(run: string, events: readonly Event[], from: string):
     });
   }
   const begun = new Set(work.slice(0, at).flatMap((event) => (event.type === "step.started" ? event.step : [])));
-  return { step: from, isRetry: false, events: work.filter((event, index) => index < at || ("step" in event && begun.has(event.step ?? ""))) };
+  return {
+    step: from,
+    isRetry: false,
+    events: work.filter((event, index) => index < at || ("step" in event && begun.has(event.step ?? ""))),
+  };
 }
 
 /** The events about the run's work. A child run without an outcome belongs to the old run: the new one starts its own. */
 function workOf(events: readonly Event[]): Event[] {
-  const open = new Set([...fold(events).steps.values()].filter(({ kind, status }) => kind === "child" && status === "running").map(({ step }) => step));
+  const open = new Set(
+    [...fold(events).steps.values()].filter(({ kind, status }) => kind === "child" && status === "running").map(({ step }) => step),
+  );
   return events.filter((event) => !STAY.has(event.type) && !("step" in event && open.has(event.step ?? "")));
 }
 

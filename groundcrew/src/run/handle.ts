@@ -3,9 +3,9 @@ import type { Clock } from "../clock.ts";
 import { describe, fromErrorRecord, GroundcrewError } from "../errors.ts";
 import { KEEP_ALIVE_MS } from "../limits.ts";
 import type { Codec } from "../persistence/codec.ts";
-import type { JsonValue } from "../persistence/json-value.ts";
 import type { Event, Resolution } from "../persistence/event.ts";
 import { fold } from "../persistence/fold.ts";
+import type { JsonValue } from "../persistence/json-value.ts";
 import { isTerminal, type RunRow, type Signal, type Store } from "../persistence/store.ts";
 import { loadValue } from "../persistence/value.ts";
 import { type FeedItem, follow, isEnd, Latch, parseCursor } from "../stream/feed.ts";
@@ -77,9 +77,10 @@ export class Run<OUTPUT = unknown> {
     const keepAlive = setInterval(() => {}, KEEP_ALIVE_MS);
     try {
       for (;;) {
+        const { status } = await this.row(); // first: a run that ends between the two looks has its end on record
         const last = await store.last(this.id);
         if (isEnd(last)) return last;
-        if (isTerminal((await this.row()).status)) throw noEnd(this.id);
+        if (isTerminal(status)) throw noEnd(this.id);
         await latch.next();
         stop.throwIfAborted();
       }
@@ -108,8 +109,18 @@ export class Run<OUTPUT = unknown> {
   async signal(name: string, value?: unknown, options: { id?: string | undefined; by?: string | undefined } = {}): Promise<void> {
     checkSignalName(name);
     const { json, blob } = this.#deps.codec.encode(value, `signal "${name}"`);
-    if (blob) throw new GroundcrewError("LIMIT_EXCEEDED", `The value of signal "${name}" is too large.`, { fix: "Send an address instead of the data.", run: this.id });
-    await this.#send({ id: `signal:${options.id ?? crypto.randomUUID()}`, kind: "signal", name, ...(json !== undefined && { value: json }), from: options.by });
+    if (blob)
+      throw new GroundcrewError("LIMIT_EXCEEDED", `The value of signal "${name}" is too large.`, {
+        fix: "Send an address instead of the data.",
+        run: this.id,
+      });
+    await this.#send({
+      id: `signal:${options.id ?? crypto.randomUUID()}`,
+      kind: "signal",
+      name,
+      ...(json !== undefined && { value: json }),
+      from: options.by,
+    });
   }
 
   /**
@@ -129,14 +140,25 @@ export class Run<OUTPUT = unknown> {
     }
     const { step } = found;
     if (found.status !== "unknown") {
-      throw new GroundcrewError("STEP_NOT_UNKNOWN", `Step "${step}" of run ${this.id} is ${found.status}, not in doubt.`, { run: this.id, value: step });
+      throw new GroundcrewError("STEP_NOT_UNKNOWN", `Step "${step}" of run ${this.id} is ${found.status}, not in doubt.`, {
+        run: this.id,
+        value: step,
+      });
     }
     checkAnswer(answer);
     const { json, blob } = this.#deps.codec.encode(answer.result, `result of "${step}"`);
-    if (blob) throw new GroundcrewError("LIMIT_EXCEEDED", `The result of step "${step}" is too large to be sent.`, { run: this.id, fix: "Give its address instead of the data." });
+    if (blob)
+      throw new GroundcrewError("LIMIT_EXCEEDED", `The result of step "${step}" is too large to be sent.`, {
+        run: this.id,
+        fix: "Give its address instead of the data.",
+      });
     const value: JsonValue = { resolution: answer.resolution, ...(json !== undefined && { result: json }) };
     const isFirst = await this.#send({ id: `resolve:${step}:${found.attempt}`, kind: "resolve", name: step, value, from: answer.by });
-    if (!isFirst) throw new GroundcrewError("STEP_NOT_UNKNOWN", `Step "${step}" of run ${this.id} has been answered for already.`, { run: this.id, value: step });
+    if (!isFirst)
+      throw new GroundcrewError("STEP_NOT_UNKNOWN", `Step "${step}" of run ${this.id} has been answered for already.`, {
+        run: this.id,
+        value: step,
+      });
   }
 
   /**
@@ -145,7 +167,8 @@ export class Run<OUTPUT = unknown> {
    */
   async retry(by?: string): Promise<Run<OUTPUT>> {
     const row = await this.row();
-    if (row.status === "succeeded") throw new GroundcrewError("RUN_FINISHED", `Run ${this.id} has succeeded; there is nothing to retry.`, { run: this.id });
+    if (row.status === "succeeded")
+      throw new GroundcrewError("RUN_FINISHED", `Run ${this.id} has succeeded; there is nothing to retry.`, { run: this.id });
     if (row.status === "running") throw new GroundcrewError("RUN_ACTIVE", `Run ${this.id} is running.`, { run: this.id });
     if (isTerminal(row.status)) return this.#fork(pastForRetry(await this.#deps.store.journal(this.id)), by);
     await this.#send({ id: unique("retry"), kind: "retry", name: "retry", from: by });
@@ -181,7 +204,11 @@ function onlyOne<T>(found: readonly T[]): T | undefined {
 
 function checkAnswer({ resolution, result }: { resolution: unknown; result?: unknown }): void {
   if (resolution !== "happened" && resolution !== "did_not_happen") {
-    throw new GroundcrewError("INPUT_INVALID", `Expected \`resolution\` to be "happened" or "did_not_happen", got ${describe(resolution)}.`, { value: resolution });
+    throw new GroundcrewError(
+      "INPUT_INVALID",
+      `Expected \`resolution\` to be "happened" or "did_not_happen", got ${describe(resolution)}.`,
+      { value: resolution },
+    );
   }
   if (resolution === "did_not_happen" && result !== undefined) {
     throw new GroundcrewError("INPUT_INVALID", "Expected no `result` of a step that did not happen.", { value: result });

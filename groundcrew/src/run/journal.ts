@@ -9,10 +9,10 @@ import type { Clock } from "../clock.ts";
 import { GroundcrewError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { COALESCE_MS, MAX_EVENTS_PER_RUN, MAX_PROGRESS_CHARS } from "../limits.ts";
-import type { Blob, JsonValue } from "../persistence/json-value.ts";
 import type { Codec } from "../persistence/codec.ts";
 import type { Chunk, Event, Fact } from "../persistence/event.ts";
 import { apply, fold, type RunState } from "../persistence/fold.ts";
+import type { Blob, JsonValue } from "../persistence/json-value.ts";
 import type { Append, Appended, Claim, Store, Transition } from "../persistence/store.ts";
 import { loadValue } from "../persistence/value.ts";
 
@@ -74,7 +74,12 @@ export class Journal {
     if (of && !this.#isOpen(of.step, of.attempt)) return;
     const step = of?.step;
     const inRange = Number.isFinite(fraction) ? Math.min(1, Math.max(0, fraction)) : 0;
-    const fact: Extract<Fact, { type: "progress" }> = { type: "progress", fraction: inRange, what: String(what).slice(0, MAX_PROGRESS_CHARS), ...(step !== undefined && { step }) };
+    const fact: Extract<Fact, { type: "progress" }> = {
+      type: "progress",
+      fraction: inRange,
+      what: String(what).slice(0, MAX_PROGRESS_CHARS),
+      ...(step !== undefined && { step }),
+    };
     const { progress } = this.state;
     if (progress?.fraction === fact.fraction && progress.what === fact.what) return; // a resumed flow says again what it said
 
@@ -188,7 +193,8 @@ export class Journal {
 
 /** `text-delta`, `reasoning-delta` and `tool-input-delta` of one part, put together; undefined for anything else. */
 function mergeDelta(last: JsonValue, next: JsonValue): JsonValue | undefined {
-  if (!isRecord(last) || !isRecord(next) || last["type"] !== next["type"] || last["providerMetadata"] || next["providerMetadata"]) return undefined;
+  if (!isRecord(last) || !isRecord(next) || last["type"] !== next["type"] || last["providerMetadata"] || next["providerMetadata"])
+    return undefined;
   const field = next["type"] === "tool-input-delta" ? "inputTextDelta" : "delta";
   const id = next["type"] === "tool-input-delta" ? "toolCallId" : "id";
   const [before, after] = [last[field], next[field]];

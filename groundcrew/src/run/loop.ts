@@ -139,7 +139,10 @@ async function runTool(execution: Execution, agent: Agent, call: ToolCall, messa
 
 /** What the tool itself wants the model to read; without such a wish the result is read off the recorded value. */
 async function shownTo(execution: Execution, tool: Tool, call: ToolCall, output: unknown): Promise<JsonValue | undefined> {
-  return execution.journal.encode(await toModelOutput(tool, call.toolCallId, call.input, output), `model output of tool "${call.toolName}"`);
+  return execution.journal.encode(
+    await toModelOutput(tool, call.toolCallId, call.input, output),
+    `model output of tool "${call.toolName}"`,
+  );
 }
 
 /** What makes two calls of a `keyed` tool the same action. Without a key of which that can be said, the call is refused. */

@@ -1,6 +1,6 @@
 import type { StateChange } from "../call.ts";
-import { blobHash, type JsonValue } from "../persistence/json-value.ts";
 import type { Codec } from "../persistence/codec.ts";
+import { blobHash, type JsonValue } from "../persistence/json-value.ts";
 import type { Store } from "../persistence/store.ts";
 
 /** The typed state of a session as the turn at work sees it. Nobody gets hold of it: what is read is a copy. */

@@ -9,7 +9,9 @@ const RESERVED = ["child:", "resolve:"];
 export function checkSignalName(name: unknown): asserts name is string {
   checkName("INPUT_INVALID", "signal name", name);
   if (!RESERVED.some((prefix) => name.startsWith(prefix))) return;
-  throw new GroundcrewError("INPUT_INVALID", `Expected the signal name not to begin with ${RESERVED.join(" or ")}, got "${name}".`, { value: name });
+  throw new GroundcrewError("INPUT_INVALID", `Expected the signal name not to begin with ${RESERVED.join(" or ")}, got "${name}".`, {
+    value: name,
+  });
 }
 
 /** The name under which the end of a child run is recorded. */

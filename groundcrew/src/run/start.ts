@@ -5,10 +5,10 @@ import { type Clock, type Duration, duration } from "../clock.ts";
 import { GroundcrewError } from "../errors.ts";
 import { MAX_NAME_CHARS } from "../limits.ts";
 import type { Codec } from "../persistence/codec.ts";
-import { hashValue } from "../persistence/hash.ts";
-import type { JsonValue } from "../persistence/json-value.ts";
 import type { RunCreated } from "../persistence/event.ts";
+import { hashValue } from "../persistence/hash.ts";
 import { newRunId } from "../persistence/id.ts";
+import type { JsonValue } from "../persistence/json-value.ts";
 import type { BusyPolicy, NewRun } from "../persistence/store.ts";
 import { localPrincipal, type Principal } from "../principal.ts";
 
@@ -56,8 +56,12 @@ export function newRunOf(definition: Definition, request: StartRequest, codec: C
     principal,
     deadline,
     dueAt: now + (request.after === undefined ? 0 : duration(request.after, "after")),
-    ...(request.key !== undefined && { start: { key: request.key, hash: hashValue({ input: json ?? null, session: request.session ?? null, user: principal.user }) } }),
-    ...(request.session !== undefined && { session: { id: request.session, busy: request.whenBusy ?? "queue", message: lastMessage(request, codec) } }),
+    ...(request.key !== undefined && {
+      start: { key: request.key, hash: hashValue({ input: json ?? null, session: request.session ?? null, user: principal.user }) },
+    }),
+    ...(request.session !== undefined && {
+      session: { id: request.session, busy: request.whenBusy ?? "queue", message: lastMessage(request, codec) },
+    }),
     events: [{ ...created, seq: 1, at: now }],
     blobs: blob ? [blob] : [],
   };
@@ -74,7 +78,8 @@ function principalOf(given: Partial<Principal> | undefined): Principal {
 }
 
 function checkId(field: string, id: unknown): void {
-  if (typeof id !== "string" || id === "" || id.length > MAX_NAME_CHARS) throw invalid(field, `a text of 1 to ${MAX_NAME_CHARS} characters`, id);
+  if (typeof id !== "string" || id === "" || id.length > MAX_NAME_CHARS)
+    throw invalid(field, `a text of 1 to ${MAX_NAME_CHARS} characters`, id);
 }
 
 /** Keys that the runtime itself starts runs with. */
@@ -88,17 +93,20 @@ function checkOptions(definition: Definition, request: StartRequest): void {
   }
   if (request.key !== undefined) {
     checkId("key", request.key);
-    if (RESERVED_KEYS.some((prefix) => request.key?.startsWith(prefix))) throw invalid("key", `a text that does not begin with ${RESERVED_KEYS.join(" or ")}`, request.key);
+    if (RESERVED_KEYS.some((prefix) => request.key?.startsWith(prefix)))
+      throw invalid("key", `a text that does not begin with ${RESERVED_KEYS.join(" or ")}`, request.key);
   }
   for (const field of ["prompt", "messages"] as const) {
     if (definition.kind === "flow" && request[field] !== undefined) throw invalid(field, "left out: a flow takes `input`", request[field]);
   }
-  if (request.whenBusy !== undefined && !BUSY.includes(request.whenBusy)) throw invalid("whenBusy", `one of ${BUSY.join(", ")}`, request.whenBusy);
+  if (request.whenBusy !== undefined && !BUSY.includes(request.whenBusy))
+    throw invalid("whenBusy", `one of ${BUSY.join(", ")}`, request.whenBusy);
 }
 
 /** @throws GroundcrewError `INPUT_INVALID` */
 export function messagesOf(agent: Agent, request: StartRequest): ModelMessage[] {
-  if (request.input !== undefined) throw invalid("input", `left out: "${agent.name}" is an agent and takes \`prompt\` or \`messages\``, request.input);
+  if (request.input !== undefined)
+    throw invalid("input", `left out: "${agent.name}" is an agent and takes \`prompt\` or \`messages\``, request.input);
   if (request.messages === undefined) {
     if (typeof request.prompt !== "string" || request.prompt === "") throw invalid("prompt", "a text that is not empty", request.prompt);
     return [{ role: "user", content: request.prompt }];
@@ -107,7 +115,11 @@ export function messagesOf(agent: Agent, request: StartRequest): ModelMessage[] 
   const checked = modelMessageSchema.array().min(1).safeParse(request.messages);
   if (!checked.success) {
     const [issue] = checked.error.issues;
-    throw invalid(["messages", ...(issue?.path ?? [])].join("."), `an AI SDK model message (${issue?.message ?? "it is not"})`, request.messages);
+    throw invalid(
+      ["messages", ...(issue?.path ?? [])].join("."),
+      `an AI SDK model message (${issue?.message ?? "it is not"})`,
+      request.messages,
+    );
   }
   return request.messages;
 }

@@ -9,9 +9,9 @@ import { failpoint } from "../failpoint.ts";
 import { backoff, isRetryable } from "../fault/retry.ts";
 import { type Bounds, withDeadline } from "../fault/timeout.ts";
 import { CANCEL_GRACE_MS, RECONCILE_TIMEOUT_MS } from "../limits.ts";
-import type { JsonValue } from "../persistence/json-value.ts";
 import type { Fact, StepKind } from "../persistence/event.ts";
 import type { StepState } from "../persistence/fold.ts";
+import type { JsonValue } from "../persistence/json-value.ts";
 import type { Execution } from "./execution.ts";
 
 export interface StepSpec<T> {
@@ -34,7 +34,11 @@ export interface StepSpec<T> {
   /** The effect. */
   run: (call: Call) => Promise<T> | T;
   /** What the journal keeps beside the value. */
-  describe?: (value: T) => Promise<{ shown?: JsonValue | undefined; usage?: JsonValue | undefined }> | { shown?: JsonValue | undefined; usage?: JsonValue | undefined };
+  describe?: (
+    value: T,
+  ) =>
+    | Promise<{ shown?: JsonValue | undefined; usage?: JsonValue | undefined }>
+    | { shown?: JsonValue | undefined; usage?: JsonValue | undefined };
   reconcile?: ((call: { key: string; signal: AbortSignal }) => Promise<Reconciled<unknown>> | Reconciled<unknown>) | undefined;
 }
 
@@ -275,7 +279,8 @@ async function askHook<T>(execution: Execution, spec: StepSpec<T>, step: StepSta
     });
     const { happened, result } = Object(answer) as { happened?: unknown; result?: unknown };
     if (typeof happened !== "boolean") return "its reconcile hook does not know";
-    if (!happened && execution.deps.unsettled.has(effectId(execution, spec.step))) return "it is still at work in this process: it may yet happen";
+    if (!happened && execution.deps.unsettled.has(effectId(execution, spec.step)))
+      return "it is still at work in this process: it may yet happen";
     const value = happened ? execution.journal.encodeApart(result, `reconcile of "${spec.name}"`) : undefined;
     const resolution = happened ? "happened" : "did_not_happen";
     return { type: "step.resolved", step: spec.step, resolution, by: "reconcile", ...(value !== undefined && { value }) };
@@ -298,7 +303,8 @@ function effectId({ run }: Execution, step: string): string {
 
 /** The recorded step was another one: going on would give it the wrong value. The run waits for somebody to mend the code. */
 async function refuseMismatch<T>(execution: Execution, spec: StepSpec<T>, before: StepState): Promise<void> {
-  const was = before.kind !== spec.kind ? `a ${before.kind} step` : before.argsHash !== spec.argsHash ? "a step with other arguments" : undefined;
+  const was =
+    before.kind !== spec.kind ? `a ${before.kind} step` : before.argsHash !== spec.argsHash ? "a step with other arguments" : undefined;
   if (was === undefined) return;
   const now = before.kind !== spec.kind ? `a ${spec.kind} step` : "these arguments";
   await mismatch(execution, `"${spec.step}" was recorded as ${was}, and the code now comes with ${now}`);
@@ -306,9 +312,16 @@ async function refuseMismatch<T>(execution: Execution, spec: StepSpec<T>, before
 
 /** Parks the run until its code fits its journal again (`retry` looks once more). Never returns in this execution. */
 export async function mismatch(execution: Execution, what: string): Promise<never> {
-  const error = new GroundcrewError("FLOW_MISMATCH", `The code of "${execution.run.agent}" does not fit what run ${execution.run.id} has recorded: ${what}.`, {
-    run: execution.run.id,
-    fix: "Bring the old code back, or give the changed step a new name; then `groundcrew retry` the run.",
-  });
-  return execution.block<never, never>({ reason: "attention", dueAt: null, detail: error.message, take: () => undefined }, async (none) => none);
+  const error = new GroundcrewError(
+    "FLOW_MISMATCH",
+    `The code of "${execution.run.agent}" does not fit what run ${execution.run.id} has recorded: ${what}.`,
+    {
+      run: execution.run.id,
+      fix: "Bring the old code back, or give the changed step a new name; then `groundcrew retry` the run.",
+    },
+  );
+  return execution.block<never, never>(
+    { reason: "attention", dueAt: null, detail: error.message, take: () => undefined },
+    async (none) => none,
+  );
 }

@@ -3,8 +3,8 @@
  * the first execution and every resume decide the same from the same state.
  */
 import type { ModelMessage, ToolResultPart } from "ai";
-import type { JsonValue } from "../persistence/json-value.ts";
 import type { RunState, StepState } from "../persistence/fold.ts";
+import type { JsonValue } from "../persistence/json-value.ts";
 import { contentOf, type ModelStep, type ToolCall, textOf, toolCallsOf } from "../persistence/model-step.ts";
 import { toModelOutput } from "../tool/tool.ts";
 
@@ -74,11 +74,24 @@ export async function sdkStepsOf(state: RunState, steps: readonly ModelStep[], d
     const toolCalls = toolCallsOf(step);
     const done = toolCalls.filter(({ toolCallId }) => state.steps.get(toolStepKey(toolCallId))?.status === "succeeded");
     const toolResults = await Promise.all(
-      done.map(async (call) => ({ ...call, type: "tool-result", output: await decode(state.steps.get(toolStepKey(call.toolCallId))?.value) })),
+      done.map(async (call) => ({
+        ...call,
+        type: "tool-result",
+        output: await decode(state.steps.get(toolStepKey(call.toolCallId))?.value),
+      })),
     );
     const usage = await decode(state.steps.get(modelStepKey(stepNumber + 1))?.usage);
     const response = { messages: step.messages };
-    return { stepNumber, content: [...content, ...toolResults], text: textOf(content), toolCalls, toolResults, finishReason: step.finishReason, usage, response };
+    return {
+      stepNumber,
+      content: [...content, ...toolResults],
+      text: textOf(content),
+      toolCalls,
+      toolResults,
+      finishReason: step.finishReason,
+      usage,
+      response,
+    };
   };
   return Promise.all(steps.map(toSdkStep));
 }

@@ -97,7 +97,8 @@ function summaryOf(row: RunRow, state: RunState, open: StepState[], now: number)
   }
 }
 
-const INTERRUPTED = "Interrupted: its worker is gone. It goes on by itself as soon as a worker runs that knows the agent: `groundcrew dev`, `groundcrew serve`, or `crew.work()`.";
+const INTERRUPTED =
+  "Interrupted: its worker is gone. It goes on by itself as soon as a worker runs that knows the agent: `groundcrew dev`, `groundcrew serve`, or `crew.work()`.";
 
 function queuedSummary(row: RunRow, state: RunState, now: number): string {
   if (state.cancel) return "It will be cancelled as soon as a worker takes it up.";

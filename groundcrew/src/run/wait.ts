@@ -26,9 +26,15 @@ export async function sleep(execution: Execution, step: string, ms: number): Pro
 /** @returns the signal's value, or undefined when `withinMs` has passed. */
 export async function waitForSignal(execution: Execution, step: string, name: string, withinMs: number | undefined): Promise<unknown> {
   const { deps, journal } = execution;
-  const wait = begin(execution, step, () => ({ kind: "signal", name, ...(withinMs !== undefined && { until: deps.clock.now() + withinMs }) }));
+  const wait = begin(execution, step, () => ({
+    kind: "signal",
+    name,
+    ...(withinMs !== undefined && { until: deps.clock.now() + withinMs }),
+  }));
   if (wait.status !== "succeeded") {
-    const take = () => takeSignal(execution, step, name) ?? (wait.until !== undefined && deps.clock.now() >= wait.until ? giveUp(execution, step) : undefined);
+    const take = () =>
+      takeSignal(execution, step, name) ??
+      (wait.until !== undefined && deps.clock.now() >= wait.until ? giveUp(execution, step) : undefined);
     const block = { reason: "signal", dueAt: wait.until ?? null, detail: `waiting for the signal "${name}"`, take } as const;
     await execution.block<unknown, void>(block, () => journal.commit());
   }
@@ -53,7 +59,12 @@ export async function callChild(execution: Execution, step: string, definition: 
   const { journal, state } = execution;
   if (!state.steps.has(step)) checkChild(execution, definition);
   const json = journal.encode(input, `input of "${definition.name}"`);
-  const wait = begin(execution, step, () => ({ kind: "child", name: definition.name, child: newRunId(execution.deps.clock.now()), ...(json !== undefined && { input: json }) }));
+  const wait = begin(execution, step, () => ({
+    kind: "child",
+    name: definition.name,
+    child: newRunId(execution.deps.clock.now()),
+    ...(json !== undefined && { input: json }),
+  }));
   if (hashValue(wait.input) !== hashValue(json)) await mismatch(execution, `"${step}" was recorded with another input`);
   if (wait.status === "running") {
     await startChild(execution, wait, definition, json);
@@ -76,7 +87,10 @@ function checkChild(execution: Execution, definition: Definition): void {
   }
   if (depthOf(execution) > MAX_CHILD_DEPTH) {
     const fix = "A run that calls itself needs an end.";
-    throw new GroundcrewError("LIMIT_EXCEEDED", `A child of run ${run.id} would be on the ${depthOf(execution)}th level of child runs.`, { run: run.id, fix });
+    throw new GroundcrewError("LIMIT_EXCEEDED", `A child of run ${run.id} would be on the ${depthOf(execution)}th level of child runs.`, {
+      run: run.id,
+      fix,
+    });
   }
 }
 
@@ -111,7 +125,16 @@ async function createChild(execution: Execution, wait: StepState, definition: De
     start: { key: `child:${run.id}/${wait.step}`, hash: id },
     parent,
     events: [
-      { type: "run.created", seq: 1, at: now, agent: definition.name, principal: run.principal, deadline, parent: { ...parent, depth: depthOf(execution) }, ...(input !== undefined && { input }) },
+      {
+        type: "run.created",
+        seq: 1,
+        at: now,
+        agent: definition.name,
+        principal: run.principal,
+        deadline,
+        parent: { ...parent, depth: depthOf(execution) },
+        ...(input !== undefined && { input }),
+      },
     ],
     blobs: blob ? [blob] : [],
   });
@@ -126,7 +149,9 @@ async function takeResult(execution: Execution, wait: StepState): Promise<void> 
     return;
   }
   const why = end.type === "run.failed" ? `: ${end.error.message}` : ` (${end.type.slice("run.".length)})`;
-  const error = new GroundcrewError("CHILD_FAILED", `The child run ${wait.child} of "${wait.name}" did not succeed${why}.`, { run: execution.run.id });
+  const error = new GroundcrewError("CHILD_FAILED", `The child run ${wait.child} of "${wait.name}" did not succeed${why}.`, {
+    run: execution.run.id,
+  });
   await journal.commit({ type: "step.failed", step: wait.step, attempt: 1, error: toErrorRecord(error, "CHILD_FAILED"), final: true });
 }
 

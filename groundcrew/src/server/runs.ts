@@ -11,12 +11,13 @@
  * | POST | /runs/{id}/cancel | owner, operator | end it |
  * | POST | /runs/{id}/signal | owner, operator | a durable message to it |
  * | POST | /runs/{id}/retry | owner, operator | go on now, or from where it broke |
- * | POST | /runs/{id}/fork | owner, operator | a new run from one of its steps |
+ * | POST | /runs/{id}/fork | operator | a new run from one of its steps; what came after is done again |
  * | POST | /runs/{id}/resolve | operator | say what became of a step of unknown outcome |
  */
 import { OpenAPIHono } from "@hono/zod-openapi";
 import { z } from "zod";
 import type { Duration } from "../clock.ts";
+import { describe, GroundcrewError } from "../errors.ts";
 import { hashValue } from "../persistence/hash.ts";
 import { isTerminal } from "../persistence/store.ts";
 import type { Principal } from "../principal.ts";
@@ -148,6 +149,7 @@ function commandRoutes(app: OpenAPIHono<ServerEnv>, crew: Crew, guard: Guard): v
   const fork = { ...command, path: "/runs/{id}/fork", summary: "A new run from one of its steps", body: forkRequest } as const;
   endpoint(app, fork, async ({ c, params, body, principal }) => {
     const { run } = await guard.run(c, params.id);
+    guard.requireOperator(c); // it repeats effects: an end user could pay a refund out as often as it is forked
     return { id: (await run.fork({ from: body.from, by: principal.user })).id };
   });
 
@@ -165,6 +167,7 @@ type StartRequest = StartOptions & { prompt?: string; messages?: never; input?: 
 
 function startOf(body: z.output<typeof startRequest>, key: string | undefined, principal: Principal): StartRequest {
   const { after, deadline, messages, ...rest } = body;
+  if (messages !== undefined && !isOperator(principal)) refuseForged(messages as { role?: unknown }[]);
   return {
     ...rest,
     principal,
@@ -173,6 +176,13 @@ function startOf(body: z.output<typeof startRequest>, key: string | undefined, p
     ...(after !== undefined && { after: after as Duration }), // texts are parsed, and refused, by `duration()`
     ...(deadline !== undefined && { deadline: deadline as Duration }),
   };
+}
+
+/** A user says what users say. What an assistant said, or a tool answered, is for the run's own record to tell. */
+function refuseForged(messages: readonly { role?: unknown }[]): void {
+  const forged = messages.findIndex(({ role }) => role !== "user");
+  if (forged === -1) return;
+  throw new GroundcrewError("INPUT_INVALID", `Expected \`messages.${forged}.role\` to be "user", got ${describe(messages[forged]?.role)}.`);
 }
 
 /** Keys are one space per tenant and agent; two users who happen to choose the same must not meet in one run. */

@@ -48,7 +48,7 @@ export function openStart(db: DatabaseSync, inbox: Inbox, journal: Journal) {
   function findSession(run: NewRun, id: string): SessionRecord | undefined {
     const found = row<SessionRecord>(session, run.principal.tenant, id);
     if (found && (found.agent !== run.agent || found.user !== run.principal.user)) {
-      throw new GroundcrewError("SESSION_NOT_FOUND", `Session ${id} belongs to another agent or user.`, { value: id });
+      throw new GroundcrewError("SESSION_NOT_FOUND", `There is no session ${JSON.stringify(id)} of this agent and user.`, { value: id });
     }
     return found;
   }

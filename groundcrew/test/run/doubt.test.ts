@@ -264,7 +264,9 @@ describe("a tool in doubt", () => {
     const crew = makeCrew([
       agent("a", {
         model,
-        tools: { pay: tool({ inputSchema: z.object({ amount: z.number() }), execute: (_input, { abortSignal }) => untilAborted(abortSignal) }) },
+        tools: {
+          pay: tool({ inputSchema: z.object({ amount: z.number() }), execute: (_input, { abortSignal }) => untilAborted(abortSignal) }),
+        },
         policy: {
           pay: {
             timeout: TIMEOUT,

@@ -158,7 +158,11 @@ test("calls of one flow that come in another order at the next pass are refused,
   const unnamed = flow("unnamed", async (ctx) =>
     ctx.all(
       ["alice", "bob"].map(async (user) => {
-        const doc = await ctx.step(`fetch ${user}`, { effect: "read" }, () => new Promise<string>((r) => setTimeout(() => r(user), waits[user])));
+        const doc = await ctx.step(
+          `fetch ${user}`,
+          { effect: "read" },
+          () => new Promise<string>((r) => setTimeout(() => r(user), waits[user])),
+        );
         return ctx.call(child, { input: { doc } });
       }),
     ),
@@ -166,7 +170,11 @@ test("calls of one flow that come in another order at the next pass are refused,
   const named = flow("named", async (ctx) =>
     ctx.all(
       ["alice", "bob"].map(async (user) => {
-        const doc = await ctx.step(`fetch ${user}`, { effect: "read" }, () => new Promise<string>((r) => setTimeout(() => r(user), waits[user])));
+        const doc = await ctx.step(
+          `fetch ${user}`,
+          { effect: "read" },
+          () => new Promise<string>((r) => setTimeout(() => r(user), waits[user])),
+        );
         return ctx.call(child, { input: { doc }, name: user });
       }),
     ),
