@@ -26,6 +26,23 @@ const required: Record<EventType, readonly string[]> = {
 
 type Packed = Record<string, unknown>;
 
+/** What the fold counts and looks up by. */
+const SHAPES: Record<string, (value: unknown) => boolean> = {
+  at: Number.isFinite,
+  step: (value) => typeof value === "string",
+  name: (value) => typeof value === "string",
+  attempt: (value) => Number.isSafeInteger(value) && (value as number) > 0,
+};
+
+/** Event types about an attempt of a step, and the shapes of each type's fields: put together once, read for every event. */
+const attemptTypes: ReadonlySet<string> = new Set(Object.keys(required).filter((type) => required[type as EventType].includes("attempt")));
+const shapesOf = Object.fromEntries(
+  Object.entries(required).map(([type, fields]) => [
+    type,
+    Object.entries(SHAPES).filter(([field]) => field === "at" || fields.includes(field)),
+  ]),
+) as Record<EventType, [field: string, fits: (value: unknown) => boolean][]>;
+
 /**
  * One journal row: the consecutive events of one write. What an event shares with the one before it in the row, and what is
  * nearly always the same, is left out: at a kilobyte a step that decides how many steps fit on a page.
@@ -60,7 +77,7 @@ function leaveOut(event: Packed, fields: readonly string[]): void {
 type AttemptEvent = Extract<Event, { attempt: number }>;
 
 function isAttempt(event: Event): event is AttemptEvent {
-  return required[event.type].includes("attempt");
+  return attemptTypes.has(event.type);
 }
 
 function goesOn(event: AttemptEvent, before: Event): boolean {
@@ -75,19 +92,23 @@ function goesOn(event: AttemptEvent, before: Event): boolean {
 export function readEvents(run: string, last: number, row: string): Event[] {
   const parsed = parse(run, last, row);
   const first = last - parsed.length + 1;
-  parsed.forEach((event, index) => {
-    const seq = first + index;
-    const type: unknown = event?.["type"];
-    const fields = typeof type === "string" && Object.hasOwn(required, type) ? required[type as EventType] : undefined;
-    if (!event || !fields) throw unreadable(run, seq, `its type ${JSON.stringify(type)} is not known to this release`);
-    unpack(event, parsed[index - 1] as Event | undefined, seq);
-    const lacking = fields.find((field) => event[field] === undefined);
-    if (lacking !== undefined) throw unreadable(run, seq, `${type} lacks \`${lacking}\``);
-    if (event["seq"] !== seq) throw unreadable(run, seq, `it says it is number ${JSON.stringify(event["seq"])}`);
-    const wrong = ["at", ...fields].find((field) => SHAPES[field]?.(event[field]) === false);
-    if (wrong !== undefined) throw unreadable(run, seq, `its \`${wrong}\` is ${JSON.stringify(event[wrong])}`);
-  });
+  for (let index = 0; index < parsed.length; index++) check(run, first + index, parsed[index], parsed[index - 1] as Event | undefined);
   return parsed as unknown as Event[];
+}
+
+function check(run: string, seq: number, event: Packed | null | undefined, before: Event | undefined): void {
+  const type: unknown = event?.["type"];
+  if (!event || typeof type !== "string" || !Object.hasOwn(required, type)) {
+    throw unreadable(run, seq, `its type ${JSON.stringify(type)} is not known to this release`);
+  }
+  unpack(event, before, seq);
+  for (const field of required[type as EventType]) {
+    if (event[field] === undefined) throw unreadable(run, seq, `${type} lacks \`${field}\``);
+  }
+  if (event["seq"] !== seq) throw unreadable(run, seq, `it says it is number ${JSON.stringify(event["seq"])}`);
+  for (const [field, fits] of shapesOf[type as EventType]) {
+    if (!fits(event[field])) throw unreadable(run, seq, `its \`${field}\` is ${JSON.stringify(event[field])}`);
+  }
 }
 
 function parse(run: string, last: number, row: string): (Packed | null)[] {
@@ -107,24 +128,16 @@ function unpack(event: Packed, before: Event | undefined, seq: number): void {
     event["seq"] ??= seq;
     event["at"] = before.at + ((event["at"] as number | undefined) ?? 0);
   }
-  if (event["type"] === "step.started" && lacksAll(event, USUAL)) {
-    Object.assign(event, { kind: "code", name: event["step"], attempt: 1 });
-  } else if (before && isAttempt(before) && isAttempt(event as unknown as Event) && lacksAll(event, SHARED)) {
-    Object.assign(event, { step: before.step, attempt: before.attempt });
+  if (event["attempt"] !== undefined) return;
+  if (event["type"] === "step.started" && event["kind"] === undefined && event["name"] === undefined) {
+    event["kind"] = "code";
+    event["name"] = event["step"];
+    event["attempt"] = 1;
+  } else if (before && isAttempt(before) && attemptTypes.has(event["type"] as string) && event["step"] === undefined) {
+    event["step"] = before.step;
+    event["attempt"] = before.attempt;
   }
 }
-
-function lacksAll(event: Packed, fields: readonly string[]): boolean {
-  return fields.every((field) => event[field] === undefined);
-}
-
-/** What the fold counts and looks up by. */
-const SHAPES: Record<string, (value: unknown) => boolean> = {
-  at: Number.isFinite,
-  step: (value) => typeof value === "string",
-  name: (value) => typeof value === "string",
-  attempt: (value) => Number.isSafeInteger(value) && (value as number) > 0,
-};
 
 function unreadable(run: string, seq: number, why: string, cause?: unknown): GroundcrewError {
   return new GroundcrewError("EVENT_UNREADABLE", `Event ${seq} of run ${run} cannot be read: ${why}.`, {
