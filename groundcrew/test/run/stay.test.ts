@@ -216,7 +216,7 @@ test("a run whose worker is gone is said to be interrupted, not to be at work", 
   expect((await run.view()).summary).toMatch(/^Running/);
   await store.leave("gone");
   expect((await run.view()).summary).not.toMatch(/^Running/);
-  await store.join({ id: "short", host: "another machine", pid: 1, startedAt: "" }, 1);
+  await store.join({ id: "short", host: "another machine", pid: 1, startedAt: "" }, 500);
   await store.claim("short", ["f"], 1);
   await until("its lease has run out", async () => (await run.view()).summary.startsWith("Interrupted"));
   await store.close();
