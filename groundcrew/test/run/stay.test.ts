@@ -82,19 +82,29 @@ test("a `once` effect does not start when the run was told to stop while its sta
   let acted = 0;
   const crew = makeCrew([flow("f", async (ctx) => ctx.step("pay", () => ++acted))], { store });
   const recording = gate();
-  const real = store.append.bind(store);
-  store.append = async (write) => {
-    if (write.events.some((event) => event.type === "step.started")) await recording.opened;
-    return real(write);
+  let line = Promise.resolve();
+  const append = store.append.bind(store);
+  store.append = (write) => {
+    if (write.events.some((event) => event.type === "step.started")) line = recording.opened; // and all that comes behind it
+    return line.then(() => append(write));
+  };
+  const told = gate();
+  const inbox = store.inbox.bind(store);
+  store.inbox = async (worker) => {
+    const signals = await inbox(worker);
+    if (signals.length > 0) setImmediate(told.open); // the worker has delivered them by then
+    return signals;
   };
   const run = await crew.start("f", { input: null });
   await until("it runs", async () => (await run.row()).status === "running");
   await run.cancel("no");
-  await until("the worker was told", async () => (await store.inbox((await run.row()).worker ?? "")).length === 1);
-  await new Promise((resolve) => setImmediate(resolve));
+  await told.opened;
   recording.open();
   await expect(run.result()).rejects.toMatchObject({ code: "RUN_CANCELLED" });
   expect(acted).toBe(0);
+  const types = (await run.journal()).map(({ type }) => type);
+  expect(types).toContain("step.abandoned"); // certainly nothing happened:
+  expect(types).not.toContain("step.unknown"); // nobody is asked
   await crew.close();
   await store.close();
 });
