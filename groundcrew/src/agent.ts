@@ -140,16 +140,20 @@ function ignoredOf(name: string, settings: object): string[] {
   return ignored;
 }
 
-/** Callbacks around a whole call: a durable run has no single call. Read the run's events instead. */
-const IGNORED = [
+/** Callbacks around a whole call of the SDK: a durable run has no single call. Read the run's events instead. */
+export const WHOLE_CALL = [
   "onStart",
   "experimental_onStart",
   "onEnd",
   "onFinish",
   "onToolExecutionStart",
   "onToolExecutionEnd",
-  "toolCallConcurrency",
-];
+  "onError",
+  "onAbort",
+] as const;
+
+/** Settings that are not used. */
+const IGNORED = [...WHOLE_CALL, "toolCallConcurrency"];
 
 /** Settings that would change what is allowed to happen: taking them and not honouring them would be worse than refusing. */
 const REFUSED = ["toolApproval", "experimental_toolApprovalSecret", "experimental_toolCallers"];

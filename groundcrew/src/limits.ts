@@ -36,7 +36,7 @@ export const DEFAULT_TOOL_TIMEOUT_MS = 5 * 60_000;
 /** One attempt of a model call. Reasoning models are slow, but not slower than this. */
 export const DEFAULT_MODEL_TIMEOUT_MS = 10 * 60_000;
 
-/** Attempts of a model call or of a repeatable tool before the step has failed. */
+/** Attempts of a model call before the step has failed. A tool has one: its failure is told to the model. */
 export const MAX_ATTEMPTS = 3;
 
 /** Tool calls of one model step that run side by side; the rest wait their turn. */
@@ -90,7 +90,7 @@ export const DEFAULT_HISTORY_TURNS = 100;
 /** How deep runs may start child runs. */
 export const MAX_CHILD_DEPTH = 8;
 
-/** How far a reader may lag: unread frames held for one stream reader before it is cut (it reconnects from its cursor). */
+/** Events and chunks that a reader takes from the store at a time: what one slow reader costs in memory. */
 export const MAX_FEED_PAGE = 500;
 
 /** Ids, names and keys given by users. They stand in indexes and in URLs. */

@@ -12,7 +12,7 @@ import {
   toUIMessageStream,
   type UIMessageChunk,
 } from "ai";
-import type { Agent } from "../agent.ts";
+import { type Agent, WHOLE_CALL } from "../agent.ts";
 import { coerceError, GroundcrewError } from "../errors.ts";
 import type { ModelStep } from "../persistence/model-step.ts";
 
@@ -34,7 +34,7 @@ export interface ModelCall {
 /** @throws what the provider or the SDK throws, unwrapped; the signal's reason when it fires. */
 export async function callModel(call: ModelCall): Promise<ModelAnswer> {
   const { prepareStep, prepareCall, callOptionsSchema: _schema, stopWhen: _stop, id: _id, ...settings } = call.agent.settings;
-  for (const field of WHOLE_CALL) delete settings[field];
+  for (const field of WHOLE_CALL) delete settings[field]; // they would fire for each step
   const base = { ...settings, tools: call.agent.tools, messages: call.messages };
   const prepared = prepareCall ? await prepareCall(base as never) : base;
   let failure: { error: unknown } | undefined;
@@ -82,18 +82,6 @@ const LIVE: ReadonlySet<string> = new Set([
   "file",
   "reasoning-file",
 ]);
-
-/** Callbacks around a whole call of the SDK would fire for each step here. */
-const WHOLE_CALL = [
-  "onStart",
-  "experimental_onStart",
-  "onEnd",
-  "onFinish",
-  "onToolExecutionStart",
-  "onToolExecutionEnd",
-  "onError",
-  "onAbort",
-] as const;
 
 function withoutExecute(tools: ToolSet): ToolSet {
   return Object.fromEntries(Object.entries(tools).map(([name, tool]) => [name, { ...tool, execute: undefined }])) as ToolSet;

@@ -1,6 +1,6 @@
 /**
- * A worker claims due runs, keeps its lease while it works on them, and gives up what it can no longer be sure to hold. It
- * knows nothing of what a run does.
+ * A worker claims due runs, keeps its lease while it works on them, and gives up what it can no longer be sure to hold.
+ * What is done with a run is `drive.ts`'s.
  */
 import type { Clock } from "../clock.ts";
 import { GroundcrewError, isError } from "../errors.ts";
