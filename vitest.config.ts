@@ -4,6 +4,7 @@ export default defineConfig({
   test: {
     include: ["{groundcrew/test,examples,bench}/**/*.test.ts"],
     pool: "forks", // tests kill processes, close stores and change the environment: each file gets a process of its own
+    globalSetup: "groundcrew/test/support/postgres-global.ts",
     testTimeout: 30_000,
     hookTimeout: 30_000,
     restoreMocks: true,

@@ -41,6 +41,14 @@ export type PolicyMap<TOOLS extends ToolSet> = {
   [NAME in keyof TOOLS]?: ToolPolicy<InferToolInput<TOOLS[NAME]>, InferToolOutput<TOOLS[NAME]>>;
 };
 
+/** How much of something may be at work, over all workers. What is over the limit waits; nothing fails of it. */
+export interface Limits {
+  /** Runs at work at the same time. One that is parked takes no place. */
+  concurrency?: number;
+  /** New runs that begin per time, e.g. `{ runs: 100, per: "1m" }`; twice as many in one such time after a quiet one. */
+  rate?: { runs: number; per: Duration };
+}
+
 /** What Groundcrew adds to the settings of an AI SDK `ToolLoopAgent`. Every field is optional. */
 export interface AgentOptions<TOOLS extends ToolSet> {
   /** Facts about tools, by tool name. */
@@ -51,6 +59,8 @@ export interface AgentOptions<TOOLS extends ToolSet> {
   deadline?: Duration;
   /** Past turns of a session that the model is shown, newest kept. Default 100. */
   historyTurns?: number;
+  /** How many of its runs may be at work, over all workers. Default: any number. */
+  limits?: Limits;
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: the AI SDK's own variance for settings of any tools, context and output
@@ -66,10 +76,16 @@ export interface Agent<TOOLS extends ToolSet = ToolSet, OUTPUT = unknown> {
   readonly steps: number;
   readonly deadlineMs: number;
   readonly historyTurns: number;
+  readonly limits: CheckedLimits | undefined;
   /** Settings that have no meaning under a durable loop and are not used; empty for most agents. */
   readonly ignored: readonly string[];
   /** Only for types: what a run of this agent gives. */
   readonly output?: OUTPUT;
+}
+
+export interface CheckedLimits {
+  concurrency?: number;
+  rate?: { runs: number; perMs: number };
 }
 
 /** A policy with its defaults filled in. */
@@ -112,7 +128,7 @@ export function agent(name: string, given: unknown): Agent {
   checkName("AGENT_INVALID", "agent name", name);
   checkSettings(name, given);
   const settings = given as AnySettings & AgentOptions<ToolSet>;
-  const { policy, steps, deadline, historyTurns, ...rest } = settings;
+  const { policy, steps, deadline, historyTurns, limits, ...rest } = settings;
   const tools: ToolSet = settings.tools ?? {};
   checkTools(name, tools);
   return Object.freeze({
@@ -124,6 +140,7 @@ export function agent(name: string, given: unknown): Agent {
     steps: checkCount(`agent "${name}".steps`, steps ?? DEFAULT_STEP_CAP, MAX_STEP_CAP),
     deadlineMs: deadline === undefined ? DEFAULT_RUN_DEADLINE_MS : duration(deadline, `agent "${name}".deadline`),
     historyTurns: checkCount(`agent "${name}".historyTurns`, historyTurns ?? DEFAULT_HISTORY_TURNS, MAX_STEP_CAP),
+    limits: checkLimits(`agent "${name}".limits`, limits, "AGENT_INVALID"),
     ignored: ignoredOf(name, settings),
   } as const);
 }
@@ -317,6 +334,8 @@ export interface FlowContext {
 export interface FlowOptions {
   /** A run's whole life, waiting included. Default 7 days. */
   deadline?: Duration;
+  /** How many of its runs may be at work, over all workers. Default: any number. */
+  limits?: Limits;
 }
 
 export interface Flow<INPUT = unknown, OUTPUT = unknown> {
@@ -324,6 +343,7 @@ export interface Flow<INPUT = unknown, OUTPUT = unknown> {
   readonly name: string;
   readonly body: (ctx: FlowContext, input: INPUT) => Promise<OUTPUT>;
   readonly deadlineMs: number;
+  readonly limits: CheckedLimits | undefined;
 }
 
 /**
@@ -339,7 +359,8 @@ export function flow<INPUT, OUTPUT>(
   checkName("AGENT_INVALID", "flow name", name);
   if (typeof body !== "function") throw invalid(`flow "${name}"`, "an async function", body);
   const deadlineMs = options.deadline === undefined ? DEFAULT_RUN_DEADLINE_MS : duration(options.deadline, `flow "${name}".deadline`);
-  return Object.freeze({ kind: "flow", name, body, deadlineMs } as const);
+  const limits = checkLimits(`flow "${name}".limits`, options.limits, "AGENT_INVALID");
+  return Object.freeze({ kind: "flow", name, body, deadlineMs, limits } as const);
 }
 
 /** Whatever can be run. */
@@ -355,6 +376,39 @@ export function checkName(code: ErrorCode, what: string, name: unknown): asserts
       fix: `Use letters, digits, spaces and ._:/@#- (${MAX_NAME_CHARS} characters at most), beginning with a letter or digit.`,
     });
   }
+}
+
+const LIMITS = ["concurrency", "rate"];
+
+/** @throws GroundcrewError `code`, `DURATION_INVALID` */
+export function checkLimits(field: string, limits: Limits | undefined, code: ErrorCode): CheckedLimits | undefined {
+  if (limits === undefined) return undefined;
+  if (typeof limits !== "object" || limits === null) throw invalid(field, "an object with `concurrency`, `rate` or both", limits, code);
+  const unknown = Object.keys(limits).find((given) => !LIMITS.includes(given));
+  if (unknown !== undefined) {
+    throw new GroundcrewError(code, `\`${field}.${unknown}\` is not a limit.`, {
+      value: unknown,
+      fix: `Known limits: ${LIMITS.join(", ")}.`,
+    });
+  }
+  const { concurrency, rate } = limits;
+  if (concurrency !== undefined && !isCount(concurrency)) throw invalid(`${field}.concurrency`, "a whole number from 1", concurrency, code);
+  return {
+    ...(concurrency !== undefined && { concurrency }),
+    ...(rate !== undefined && { rate: checkRate(`${field}.rate`, rate, code) }),
+  };
+}
+
+function checkRate(field: string, rate: NonNullable<Limits["rate"]>, code: ErrorCode): { runs: number; perMs: number } {
+  if (typeof rate !== "object" || rate === null) throw invalid(field, 'an object such as { runs: 100, per: "1m" }', rate, code);
+  if (!isCount(rate.runs)) throw invalid(`${field}.runs`, "a whole number from 1", rate.runs, code);
+  const perMs = duration(rate.per, `${field}.per`);
+  if (perMs < 1) throw invalid(`${field}.per`, "at least a millisecond", rate.per, code);
+  return { runs: rate.runs, perMs };
+}
+
+function isCount(value: unknown): boolean {
+  return Number.isSafeInteger(value) && Number(value) >= 1;
 }
 
 function checkCount(field: string, value: number, max: number): number {

@@ -51,6 +51,7 @@ const ERRORS = {
   STORE_FULL: { status: 503, user: "The service cannot store anything right now. Try again later." },
   STORE_CORRUPT: { status: 503, user: "The service is not available right now." },
   STORE_TOO_NEW: { status: 503, user: "The service is being updated. Try again in a moment." },
+  STORE_DIFFERS: { status: 409, user: "The service is being moved. Try again in a moment." },
   EVENT_UNREADABLE: { status: 500, user: "The record of this run cannot be read. An operator has to look at it." },
   SUPERSEDED: { status: 409, user: "The run was continued elsewhere." },
   CLOSED: { status: 503, user: "The service is shutting down. Try again in a moment." },

@@ -11,6 +11,7 @@ export {
   type FlowStep,
   flow,
   type GenerateRequest,
+  type Limits,
   type PolicyMap,
   type Reconciled,
   type StepOptions,
@@ -23,6 +24,7 @@ export type { Event, ParkReason, Resolution } from "./persistence/event.ts";
 export type { ClassCodec } from "./persistence/rich.ts";
 export type {
   BusyPolicy,
+  Priority,
   RunFilter,
   RunRow,
   RunStatus,
@@ -46,6 +48,7 @@ export {
   type Session,
   type StartOptions,
   type StartRequest,
+  type TenantLimits,
 } from "./runtime.ts";
 export { openSqlite } from "./sqlite/open.ts";
 export type { FeedItem } from "./stream/feed.ts";

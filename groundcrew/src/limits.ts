@@ -144,8 +144,11 @@ export const MAX_RECONNECTS = 20;
 /** Runs taken in one claim: one transaction's worth, so that several workers share a burst. */
 export const CLAIM_BATCH = 64;
 
-/** How often an idle worker looks by itself. Finds the runs of a process that died on this machine; everything else wakes it. */
+/** How often an idle worker looks by itself. Finds the runs of a process that died, and those that quotas held back; everything else wakes it. */
 export const POLL_MS = 500;
+
+/** A timer that is due by the worker's clock and not by the store's is looked at again after this. */
+export const CLOCK_PAUSE_MS = 20;
 
 /** A store that refused is asked again after this. */
 export const REJOIN_WAIT_MS = 1_000;
@@ -167,3 +170,69 @@ export const MAX_PROGRESS_CHARS = 500;
 
 /** How long a reader of a run rests between two looks at it. Nobody sees 20 ms, and a hundred readers cost a fraction. */
 export const READER_REST_MS = 20;
+
+/** Connections of one process to PostgreSQL that write. A group commit needs one; claims, starts and signals share the rest. */
+export const POSTGRES_WRITERS = 4;
+
+/** Connections of one process to PostgreSQL that read. With the writers and the listener a process holds at most eleven. */
+export const POSTGRES_READERS = 6;
+
+/** How long a connection to PostgreSQL may take to come about. */
+export const POSTGRES_CONNECT_MS = 5_000;
+
+/** One statement on PostgreSQL. Those of the runtime take milliseconds: a longer one waits for a lock that will not come. */
+export const POSTGRES_STATEMENT_MS = 10_000;
+
+/** After this long PostgreSQL ends a transaction whose process has gone silent, and with it the locks on its rows. */
+export const POSTGRES_IDLE_MS = 5_000;
+
+/** Longest pause between two tries of a statement that met a server which is away. */
+export const MAX_POSTGRES_PAUSE_MS = 250;
+
+/** Changes are announced to other processes at most this often: a burst is one notification. */
+export const ANNOUNCE_EVERY_MS = 10;
+
+/** What one notification may say; PostgreSQL takes 8,000 bytes. Beyond it "anything may have changed" is said. */
+export const MAX_ANNOUNCEMENT_BYTES = 7_000;
+
+/** How often a watcher looks by itself at PostgreSQL while notifications come in: one that is lost delays nobody for longer. */
+export const LISTENING_POLL_MS = 2_000;
+
+/** How often it looks when none come in: a pooler between them swallows them, or the listening connection is lost. */
+export const DEAF_POLL_MS = 250;
+
+/** A notification to oneself that has not come back after this will not: the connection does not listen. */
+export const ECHO_MS = 1_000;
+
+/** A listening connection that was lost, or hears nothing, is tried again after this. */
+export const RELISTEN_MS = 5_000;
+
+/** A migration waits this long for a table that is in use, and everything behind it in the queue for that table with it. */
+export const MIGRATION_LOCK_MS = 2_000;
+
+/** A migration that did not get its table after this is given up: somebody holds a transaction open. */
+export const MIGRATION_PATIENCE_MS = 60_000;
+
+/** What a page of a dump holds before it ends: bounds the memory of a copy, beside one run or blob that is larger. */
+export const DUMP_PAGE_BYTES = 4 * 1024 * 1024;
+
+/** Units of one page of a dump: one transaction of the store that it goes to. */
+export const DUMP_PAGE_UNITS = 500;
+
+/** Runs whose time has come that one look makes ready, so that they take their turn with the others: some milliseconds of writing. */
+export const MAX_PROMOTED = 256;
+
+/** Tenants without room under their quotas that one claim passes by: some milliseconds. Behind them the next claim goes on. */
+export const MAX_PASSED_BY = 1_000;
+
+/** Statements that a connection to PostgreSQL keeps planned: the runtime's own are about sixty, lists by filter the rest. */
+export const MAX_PREPARED_STATEMENTS = 200;
+
+/** Looks of one claim. Each sees as many tenants as runs are wanted; what these do not find, the next claim does. */
+export const MAX_LOOKS = 8;
+
+/** Tenants that one look at distributed tables sees, each at the price of a round trip. */
+export const MAX_LANES = 8;
+
+/** A run with an event of a newer release is looked at again after this: by then a newer worker may be there to take it. */
+export const NEWER_EVENT_RETRY_MS = 60_000;

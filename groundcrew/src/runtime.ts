@@ -6,17 +6,19 @@ import { DEFAULT_CONCURRENCY, DEFAULT_LEASE_MS, KEEP_ALIVE_MS, MIN_LEASE_MS } fr
 import { Codec } from "./persistence/codec.ts";
 import { thisWorker } from "./persistence/host.ts";
 import type { ClassCodec } from "./persistence/rich.ts";
-import type { RunFilter, RunRow, SessionFilter, SessionRow, Store, SweepReport } from "./persistence/store.ts";
+import type { Quotas, RunFilter, RunRow, SessionFilter, SessionRow, Store, SweepReport } from "./persistence/store.ts";
 import { Cleaner, type Retention, retentionOf } from "./run/cleaner.ts";
 import { Run } from "./run/handle.ts";
 import { Ticker } from "./run/journal.ts";
+import { quotasOf, type TenantLimits } from "./run/quotas.ts";
 import { type Session, sessionOf } from "./run/session.ts";
 import { type AgentRequest, type FlowRequest, newRunOf, type StartRequest } from "./run/start.ts";
 import { Worker } from "./run/worker.ts";
-import { openSqlite } from "./sqlite/open.ts";
+import { openStore } from "./store.ts";
 
 export type { Retention } from "./run/cleaner.ts";
 export { Run } from "./run/handle.ts";
+export type { TenantLimits } from "./run/quotas.ts";
 export type { Session } from "./run/session.ts";
 export type { AgentRequest, FlowRequest, StartOptions, StartRequest } from "./run/start.ts";
 export type { RunView } from "./run/view.ts";
@@ -31,10 +33,12 @@ export interface Health {
 
 export interface CrewOptions {
   agents: readonly Definition[];
-  /** A path for SQLite, or a store. Default: the environment's `DATABASE_URL`, or `.groundcrew/crew.db`. */
+  /** A path for SQLite, a `postgres://` URL, or a store. Default: the environment's `DATABASE_URL`, or `.groundcrew/crew.db`. */
   store?: string | Store;
   /** `false` for a process that only starts and reads runs. */
   worker?: false | { concurrency?: number; lease?: Duration };
+  /** How many runs of one tenant may be at work, over all workers. Default: any number; tenants take turns in any case. */
+  tenants?: TenantLimits;
   retention?: Retention;
   /** Classes whose instances may be recorded. */
   classes?: readonly ClassCodec[];
@@ -68,6 +72,7 @@ export class Crew {
   readonly #concurrency: number;
   readonly #leaseMs: number;
   readonly #onTrouble: (error: unknown) => void;
+  readonly #quotas: Quotas | undefined;
   #store: Promise<Store> | undefined;
   #worker: Worker | undefined;
   #working: Promise<void> | undefined;
@@ -90,6 +95,7 @@ export class Crew {
     this.#concurrency = checkConcurrency(concurrency ?? DEFAULT_CONCURRENCY);
     this.#leaseMs = checkLease(lease === undefined ? DEFAULT_LEASE_MS : duration(lease, "worker.lease"));
     this.#onTrouble = options.onTrouble ?? reportTrouble;
+    this.#quotas = quotasOf(this.agents, options.tenants, this.#onTrouble);
   }
 
   /** Durable when it returns. @throws GroundcrewError `AGENT_NOT_FOUND`, `INPUT_INVALID`, `START_CONFLICT`, `SESSION_BUSY`, `SESSION_NOT_FOUND`, `VALUE_UNSERIALIZABLE`, `LIMIT_EXCEEDED` */
@@ -198,7 +204,7 @@ export class Crew {
 
   #open(): Promise<Store> {
     if (this.#closing) return Promise.reject(closed());
-    this.#store ??= openStore(this.#options.store, this.#clock).catch((error) => {
+    this.#store ??= openStore(this.#options.store, { clock: this.#clock }).catch((error) => {
       this.#store = undefined; // the next call may have more luck
       throw error;
     });
@@ -225,7 +231,13 @@ export class Crew {
       unsettled: new Map(),
       random: Math.random,
     };
-    const options = { concurrency: this.#concurrency, leaseMs: this.#leaseMs, identity: () => thisWorker(), onTrouble: this.#onTrouble };
+    const options = {
+      concurrency: this.#concurrency,
+      leaseMs: this.#leaseMs,
+      quotas: this.#quotas,
+      identity: () => thisWorker(),
+      onTrouble: this.#onTrouble,
+    };
     this.#worker = new Worker(deps, options);
     await this.#worker.start();
     this.#cleaner = new Cleaner(store, clock, this.#retention, this.#onTrouble);
@@ -247,6 +259,7 @@ const OPTIONS: readonly string[] = [
   "agents",
   "store",
   "worker",
+  "tenants",
   "retention",
   "classes",
   "onTrouble",
@@ -306,21 +319,6 @@ function checkConcurrency(value: number): number {
 
 function closed(): GroundcrewError {
   return new GroundcrewError("CLOSED", "The crew was closed.");
-}
-
-async function openStore(store: CrewOptions["store"], clock: Clock): Promise<Store> {
-  if (typeof store === "object") return store;
-  const location = store ?? process.env["DATABASE_URL"] ?? ".groundcrew/crew.db";
-  if (/^[a-z]+:\/\//i.test(location) && !location.startsWith("file://")) {
-    throw new GroundcrewError(
-      "CONFIG_INVALID",
-      `This release keeps its store in a SQLite file, not in ${JSON.stringify(location.split("@").at(-1))}.`,
-      {
-        fix: "Name a file, such as `.groundcrew/crew.db`.",
-      },
-    );
-  }
-  return openSqlite(location.replace(/^file:(\/\/)?/, ""), { clock });
 }
 
 function reportTrouble(error: unknown): void {

@@ -1,4 +1,5 @@
-import { GroundcrewError } from "../errors.ts";
+import { type ErrorDetail, GroundcrewError } from "../errors.ts";
+import { NEWER_EVENT_RETRY_MS } from "../limits.ts";
 import type { Event, EventType } from "./event.ts";
 
 const required: Record<EventType, readonly string[]> = {
@@ -99,7 +100,7 @@ export function readEvents(run: string, last: number, row: string): Event[] {
 function check(run: string, seq: number, event: Packed | null | undefined, before: Event | undefined): void {
   const type: unknown = event?.["type"];
   if (!event || typeof type !== "string" || !Object.hasOwn(required, type)) {
-    throw unreadable(run, seq, `its type ${JSON.stringify(type)} is not known to this release`);
+    throw unreadable(run, seq, `its type ${JSON.stringify(type)} is not known to this release`, { retryAfterMs: NEWER_EVENT_RETRY_MS });
   }
   unpack(event, before, seq);
   for (const field of required[type as EventType]) {
@@ -116,7 +117,7 @@ function parse(run: string, last: number, row: string): (Packed | null)[] {
   try {
     parsed = JSON.parse(row);
   } catch (cause) {
-    throw unreadable(run, last, "it is not JSON", cause);
+    throw unreadable(run, last, "it is not JSON", { cause });
   }
   if (Array.isArray(parsed) && parsed.length > 0) return parsed;
   throw unreadable(run, last, "it is not a list of events");
@@ -139,10 +140,10 @@ function unpack(event: Packed, before: Event | undefined, seq: number): void {
   }
 }
 
-function unreadable(run: string, seq: number, why: string, cause?: unknown): GroundcrewError {
+function unreadable(run: string, seq: number, why: string, detail: ErrorDetail = {}): GroundcrewError {
   return new GroundcrewError("EVENT_UNREADABLE", `Event ${seq} of run ${run} cannot be read: ${why}.`, {
     run,
-    cause,
+    ...detail,
     fix: "If it was written by a newer release, finish the roll-out; otherwise restore the store from a backup.",
   });
 }

@@ -7,11 +7,22 @@ import { createHash, randomBytes } from "node:crypto";
  */
 export function newRunId(now: number, session?: string): string {
   const random = randomBytes(8).toString("hex");
-  const shard = session === undefined ? random.slice(0, 2) : shardOf(session);
+  const shard = session === undefined ? random.slice(0, 2) : hexShardOf(session);
   return `run_${now.toString(36).padStart(9, "0")}${random}${shard}`;
 }
 
+/** The virtual shard, 0 to 255, that a run's rows stand in: the id names it. */
+export function shardOfRun(id: string): number {
+  const named = /[0-9a-f]{2}$/.exec(id)?.[0];
+  return named === undefined ? shardOf(id) : Number.parseInt(named, 16);
+}
+
+/** The virtual shard of anything else that is a key by itself, such as a session. */
+export function shardOf(key: string): number {
+  return Number.parseInt(hexShardOf(key), 16);
+}
+
 /** A stable hash: the same in every release, on every machine. */
-function shardOf(session: string): string {
-  return createHash("sha256").update(session).digest("hex").slice(0, 2);
+function hexShardOf(key: string): string {
+  return createHash("sha256").update(key).digest("hex").slice(0, 2);
 }

@@ -7,6 +7,7 @@
  * the store's clock: a worker that lost its lease changes nothing and gets `SUPERSEDED`.
  */
 import type { Principal } from "../principal.ts";
+import type { DumpPage, StoredUnit } from "./dump.ts";
 import type { Chunk, Event, ParkReason } from "./event.ts";
 import type { Blob, JsonValue } from "./json-value.ts";
 
@@ -36,7 +37,13 @@ export interface RunRow {
   /** Last change of `status`. */
   changedAt: number;
   deadline: number;
+  /** Its place among the due runs of its tenant: 1 goes first, 5 last. */
+  priority: Priority;
 }
+
+export type Priority = 1 | 2 | 3 | 4 | 5;
+
+export const DEFAULT_PRIORITY: Priority = 3;
 
 export interface NewRun {
   id: string;
@@ -45,6 +52,8 @@ export interface NewRun {
   deadline: number;
   /** Not before; wall-clock milliseconds. */
   dueAt: number;
+  /** Default 3. */
+  priority?: Priority;
   /** Idempotency key of the start, unique per tenant and agent, with the hash of what was asked. */
   start?: { key: string; hash: string };
   session?: { id: string; busy: BusyPolicy; message: JsonValue };
@@ -67,6 +76,8 @@ export interface Signal {
   kind: SignalKind;
   name: string;
   value?: JsonValue;
+  /** What it brought was damaged in the store: nobody may go on as if it had brought nothing. */
+  isDamaged?: true;
   from?: string;
   at: number;
 }
@@ -88,6 +99,20 @@ export interface Claim {
   /** The previous holder did not give the run up by itself. */
   takeover: boolean;
   signals: Signal[];
+}
+
+/** How much may be at work at once, and how much may begin per time. */
+export interface Quota {
+  /** Runs at work at the same time, over all workers. A run that is parked takes no place. */
+  concurrency?: number;
+  /** Runs that begin within any `perMs` milliseconds, over all workers, plus a burst of at most as many again. */
+  rate?: { runs: number; perMs: number };
+}
+
+/** What bounds a claim. Absent: nothing but the number asked for. */
+export interface Quotas {
+  agent(name: string): Quota | undefined;
+  tenant(tenant: string): Quota | undefined;
 }
 
 /** Where the run goes with a write. `sessionState` is the typed state of its session from then on. */
@@ -194,7 +219,16 @@ export interface SweepReport {
 }
 
 /** What changed: these runs, and which of them ended; or, told by another process, anything. */
-export type Change = { runs: ReadonlySet<string>; ended: ReadonlySet<string> } | { runs: null };
+export type Change =
+  | {
+      runs: ReadonlySet<string>;
+      ended: ReadonlySet<string>;
+      /** Whether a run may have become due. */
+      due?: boolean;
+      /** Another process wrote: to a run that is held here that can only be a signal. */
+      isForeign?: boolean;
+    }
+  | { runs: null };
 
 export interface Store {
   /** For people: a path, or a URL without its password. */
@@ -212,8 +246,13 @@ export interface Store {
   // A run's life.
   /** @throws GroundcrewError `START_CONFLICT`, `SESSION_BUSY`, `SESSION_NOT_FOUND`, `INBOX_FULL` for too many waiting turns, `INPUT_INVALID` */
   create(run: NewRun): Promise<Created>;
-  /** Due runs: queued, woken, timed, and those of workers whose lease ran out or whose process is gone. Oldest due first. @throws GroundcrewError `SUPERSEDED` */
-  claim(worker: string, agents: readonly string[], limit: number): Promise<Claim[]>;
+  /**
+   * Due runs: queued, woken, timed, and those of workers whose lease ran out or whose process is gone. Tenants take turns; of
+   * one tenant the lower `priority` number first, then what is due longest. Fewer than `limit` means that nothing else may be
+   * taken up now.
+   * @throws GroundcrewError `SUPERSEDED`
+   */
+  claim(worker: string, agents: readonly string[], limit: number, quotas?: Quotas): Promise<Claim[]>;
   /** @throws GroundcrewError `SUPERSEDED` */
   append(write: Append): Promise<Appended>;
   /**
@@ -224,7 +263,7 @@ export interface Store {
   signal(signal: Omit<Signal, "at">): Promise<boolean>;
   /** Signals not yet consumed, of the runs this worker holds. */
   inbox(worker: string): Promise<Signal[]>;
-  /** When the next run is due, or null. */
+  /** When the next run that waits for a time will be due, or null. What is due already is `claim`'s. */
   nextDue(agents: readonly string[]): Promise<number | null>;
 
   // Reading. From any process, without a lease.
@@ -242,9 +281,40 @@ export interface Store {
 
   /** Deletes what has outlived its purpose; never an open run, never a run of a session that is kept. */
   sweep(policy: SweepPolicy): Promise<SweepReport>;
+
+  // Moving to another store, while nobody is at work on either.
+  /**
+   * What the store holds, in pieces and in one order, which is the same for every store. Ends a page early when it weighs much.
+   * @param after the page before said it; null for the beginning.
+   * @throws GroundcrewError `STORE_BUSY` while a worker lives
+   */
+  dump(after: string | null, limit: number): Promise<DumpPage>;
+  /** Takes pieces in. One that is there already stays as it is. @throws GroundcrewError `STORE_BUSY` while a worker lives */
+  load(units: readonly StoredUnit[]): Promise<void>;
+
   /** Calls `listener` after each change, soon (own process) or within some tens of milliseconds (another). */
   watch(listener: (change: Change) => void): () => void;
   close(): Promise<void>;
+}
+
+/** A signal's value as the tables hold it. */
+export function signalValue(text: string | null): Pick<Signal, "value" | "isDamaged"> {
+  if (text === null) return {};
+  try {
+    return { value: JSON.parse(text) as JsonValue };
+  } catch {
+    return { isDamaged: true };
+  }
+}
+
+/** Roles as the tables hold them. Nonsense gives none: what cannot be read is no right. */
+export function rolesOf(text: string): string[] {
+  try {
+    const roles: unknown = JSON.parse(text);
+    return Array.isArray(roles) ? roles.filter((role) => typeof role === "string") : [];
+  } catch {
+    return [];
+  }
 }
 
 export const terminal: ReadonlySet<RunStatus> = new Set(["succeeded", "failed", "cancelled", "expired"]);

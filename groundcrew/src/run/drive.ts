@@ -2,8 +2,9 @@
  * The life of one stay: take the run up where its journal stands, let the loop or the flow work, and write down how the stay
  * ended. This is the only place that decides between done, failed, parked, handed back and lost.
  */
+import { isDeepStrictEqual } from "node:util";
 import type { Definition } from "../agent.ts";
-import { type GroundcrewError, isError, toErrorRecord } from "../errors.ts";
+import { GroundcrewError, isError, toErrorRecord } from "../errors.ts";
 import type { Fact } from "../persistence/event.ts";
 import type { Claim, TerminalStatus, Transition } from "../persistence/store.ts";
 import { Execution, type ExecutionDeps, type Halt } from "./execution.ts";
@@ -18,11 +19,25 @@ export async function takeUp(deps: ExecutionDeps, claim: Claim): Promise<Executi
   if (claim.takeover)
     await execution.journal.commit(claimed); // on record even if this process dies of the run as well
   else execution.journal.note(claimed);
+  mustFit(claim, execution);
   recover(execution);
   await loadSessionState(execution);
   execution.receive(claim.signals);
   if (deps.clock.now() >= claim.run.deadline) execution.halt({ to: "expired" });
   return execution;
+}
+
+/**
+ * The run's row, its inbox and its journal have to be about the same run. What somebody edited by hand is nothing to go on
+ * with: least of all with other rights than the run was given.
+ */
+function mustFit({ run, signals }: Claim, { state: { created } }: Execution): void {
+  const fix = "Put right what was edited in the store, or restore it from a backup; then `groundcrew retry` the run.";
+  if (!created || !isDeepStrictEqual([created.agent, created.principal], [run.agent, run.principal])) {
+    throw new GroundcrewError("EVENT_UNREADABLE", `Run ${run.id} is another in its row than in its journal.`, { run: run.id, fix });
+  }
+  const damaged = signals.find(({ isDamaged }) => isDamaged);
+  if (damaged) throw new GroundcrewError("EVENT_UNREADABLE", `Signal ${damaged.id} of run ${run.id} cannot be read.`, { run: run.id, fix });
 }
 
 /**
@@ -149,10 +164,13 @@ async function messagesFor({ run, deps }: Execution) {
 /**
  * A run that cannot be taken up waits for somebody who can mend it, and its worker goes on with the others. Signals stay where
  * they are for the day it is mended; only a cancel works without reading what the run had done.
+ * @param why says when it makes sense to look again, if it does: a newer release may be on its way.
  */
-export async function setAside(deps: ExecutionDeps, { run, epoch, signals }: Claim): Promise<void> {
+export async function setAside(deps: ExecutionDeps, { run, epoch, signals }: Claim, why: unknown): Promise<void> {
+  const wait = isError(why, "EVENT_UNREADABLE") ? why.retryAfterMs : undefined;
+  const dueAt = wait === undefined ? null : Math.min(deps.clock.now() + wait, run.deadline);
   const isCancelled = signals.some(({ kind }) => kind === "cancel") || deps.clock.now() >= run.deadline;
-  const next: Transition = isCancelled ? { to: "cancelled" } : { to: "parked", reason: "attention", dueAt: null };
+  const next: Transition = isCancelled ? { to: "cancelled" } : { to: "parked", reason: "attention", dueAt };
   const consumed = signals.filter(({ kind }) => kind === "retry").map(({ id }) => id);
   const seen = signals.map(({ id }) => id);
   await deps.store.append({ run: run.id, worker: deps.worker, epoch, events: [], chunks: [], blobs: [], consumed, seen, next });

@@ -67,6 +67,7 @@ export async function forkRun(deps: ForkDeps, old: RunRow, past: Past, by: strin
     principal: old.principal,
     deadline,
     dueAt: now,
+    priority: old.priority,
     ...start,
     events: journal,
     blobs,

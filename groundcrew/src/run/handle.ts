@@ -75,16 +75,16 @@ export class Run<OUTPUT = unknown> {
     const stop = this.#untilClosed(signal);
     const latch = new Latch(store, (change) => change.runs === null || change.ended.has(this.id), stop);
     const keepAlive = setInterval(() => {}, KEEP_ALIVE_MS);
-    let wasOver = false;
     try {
       for (;;) {
+        const isOver = isTerminal((await this.row()).status);
+        if (!isOver) {
+          await latch.next();
+          stop.throwIfAborted();
+        }
         const last = await store.last(this.id);
         if (isEnd(last)) return last;
-        if (wasOver) throw noEnd(this.id);
-        wasOver = isTerminal((await this.row()).status); // a run that ends between the two looks has its end on record: look again
-        if (wasOver) continue;
-        await latch.next();
-        stop.throwIfAborted();
+        if (isOver) throw noEnd(this.id);
       }
     } finally {
       clearInterval(keepAlive);

@@ -2,7 +2,7 @@
  * The one loop. It looks at the state of the run, does the next thing, and looks again: open tool calls are run, an answer
  * without calls ends the run, anything else asks the model. A resumed run enters at the top like a new one.
  */
-import type { StopCondition, Tool, ToolSet } from "ai";
+import { asSchema, type StopCondition, type Tool, type ToolSet } from "ai";
 import type { Agent, CheckedPolicy } from "../agent.ts";
 import { coerceError, describe, GroundcrewError, isError } from "../errors.ts";
 import { DEFAULT_MODEL_TIMEOUT_MS, DEFAULT_TOOL_TIMEOUT_MS, MAX_ATTEMPTS, MAX_PARALLEL_TOOLS } from "../limits.ts";
@@ -20,11 +20,11 @@ export async function runAgent(execution: Execution, agent: Agent): Promise<unkn
   const { journal, deps, run, state } = execution;
   const decode = (json: JsonValue | undefined) => journal.decode(json);
   const history = await historyOf(deps.store, run, agent.historyTurns, decode);
-  for (;;) {
+  for (let isResumed = true; ; isResumed = false) {
     const transcript = await transcriptOf(state, decode);
     transcript.messages = [...history, ...transcript.messages];
     const last = transcript.steps.at(-1);
-    if (transcript.openCalls.length > 0) await runTools(execution, agent, transcript);
+    if (transcript.openCalls.length > 0) await runTools(execution, agent, transcript, isResumed);
     else if (last && !transcript.isUnseen && (await isOver(execution, agent, transcript.steps))) return outputOf(agent, last);
     else await askModel(execution, agent, transcript);
   }
@@ -82,13 +82,41 @@ function modelName(agent: Agent): string {
   return typeof model === "string" ? model : model.modelId;
 }
 
-/** Runs the open calls side by side. One that fails is an answer for the model; one in doubt makes the run wait once the others are done. */
-async function runTools(execution: Execution, agent: Agent, { messages, openCalls }: Transcript): Promise<void> {
+/**
+ * Runs the open calls side by side. One that fails is an answer for the model; one in doubt makes the run wait once the others are done.
+ * @param isResumed whether an earlier stay asked for them: the agent may have been another one then.
+ */
+async function runTools(execution: Execution, agent: Agent, { messages, openCalls }: Transcript, isResumed: boolean): Promise<void> {
   const queue = [...openCalls];
   const lane = async () => {
-    for (let call = queue.shift(); call; call = queue.shift()) await runTool(execution, agent, call, messages);
+    for (let call = queue.shift(); call; call = queue.shift()) {
+      if (isResumed) await meetNewTool(execution, agent, call);
+      await runTool(execution, agent, call, messages);
+    }
   };
   await Promise.all(Array.from({ length: Math.min(MAX_PARALLEL_TOOLS, openCalls.length) }, lane));
+}
+
+/**
+ * The agent may have changed since its model asked for this call. One that has not begun, and does not fit its tool any more, is
+ * refused like one that never fitted. One that had begun when its tool was taken away may have happened: that is not for a
+ * tool that is gone to deny.
+ */
+async function meetNewTool({ state, journal }: Execution, agent: Agent, call: ToolCall): Promise<void> {
+  const tool = Object.hasOwn(agent.tools, call.toolName) ? agent.tools[call.toolName] : undefined;
+  const step = state.steps.get(toolStepKey(call.toolCallId));
+  if (tool && !step) {
+    call.invalid ??= await misfit(tool, call.input);
+  } else if (!tool && step?.status === "abandoned" && step.effect !== "read" && step.resolution === undefined) {
+    journal.note({ type: "step.unknown", step: step.step, attempt: step.attempt, why: "its tool was removed while it was in flight" });
+  }
+}
+
+/** What is wrong with the input, if anything. */
+async function misfit(tool: Tool, input: unknown): Promise<string | undefined> {
+  const checked = await asSchema(tool.inputSchema).validate?.(structuredClone(input));
+  if (!checked || checked.success) return undefined;
+  return `The call did not run: its input does not fit the tool any more, which has changed meanwhile (${checked.error.message}).`;
 }
 
 /** What a tool gets when its author says nothing about it. */

@@ -9,7 +9,7 @@ import type { RunCreated } from "../persistence/event.ts";
 import { hashValue } from "../persistence/hash.ts";
 import { newRunId } from "../persistence/id.ts";
 import type { JsonValue } from "../persistence/json-value.ts";
-import type { BusyPolicy, NewRun } from "../persistence/store.ts";
+import type { BusyPolicy, NewRun, Priority } from "../persistence/store.ts";
 import { localPrincipal, type Principal } from "../principal.ts";
 
 export interface StartOptions {
@@ -25,12 +25,15 @@ export interface StartOptions {
   after?: Duration | undefined;
   /** The run's whole life. Default: the agent's. */
   deadline?: Duration | undefined;
+  /** Its place among the waiting runs of its tenant, from 1, which goes first, to 5. Default 3. It passes no other tenant's runs. */
+  priority?: Priority | undefined;
 }
 
 export type AgentRequest = StartOptions & ({ prompt: string } | { messages: ModelMessage[] });
 export type FlowRequest<INPUT> = StartOptions & (undefined extends INPUT ? { input?: INPUT } : { input: INPUT });
 export type StartRequest = StartOptions & { prompt?: string; messages?: ModelMessage[]; input?: unknown };
 
+const PRIORITIES: readonly Priority[] = [1, 2, 3, 4, 5];
 const BUSY: readonly BusyPolicy[] = ["queue", "reject", "interrupt", "steer"];
 
 /** @throws GroundcrewError `INPUT_INVALID`, `VALUE_UNSERIALIZABLE`, `LIMIT_EXCEEDED`, `DURATION_INVALID` */
@@ -56,6 +59,7 @@ export function newRunOf(definition: Definition, request: StartRequest, codec: C
     principal,
     deadline,
     dueAt: now + (request.after === undefined ? 0 : duration(request.after, "after")),
+    ...(request.priority !== undefined && { priority: request.priority }),
     ...(request.key !== undefined && {
       start: { key: request.key, hash: hashValue({ input: json ?? null, session: request.session ?? null, user: principal.user }) },
     }),
@@ -101,6 +105,8 @@ function checkOptions(definition: Definition, request: StartRequest): void {
   }
   if (request.whenBusy !== undefined && !BUSY.includes(request.whenBusy))
     throw invalid("whenBusy", `one of ${BUSY.join(", ")}`, request.whenBusy);
+  if (request.priority !== undefined && !PRIORITIES.includes(request.priority))
+    throw invalid("priority", `one of ${PRIORITIES.join(", ")}`, request.priority);
 }
 
 /** @throws GroundcrewError `INPUT_INVALID` */

@@ -104,7 +104,7 @@ function queuedSummary(row: RunRow, state: RunState, now: number): string {
   if (state.cancel) return "It will be cancelled as soon as a worker takes it up.";
   if (row.dueAt === null) return "Waiting for its turn: an earlier turn of the session is still open.";
   if (row.dueAt > now) return `Starts in ${span(row.dueAt - now)}.`;
-  return state.head > 1 ? "Ready to go on; the next free worker takes it up." : "Ready to start; the next free worker takes it up.";
+  return `Ready to ${state.head > 1 ? "go on" : "start"}; the next free worker that knows "${row.agent}" takes it up.`;
 }
 
 function runningSummary(row: RunRow, open: StepState[], now: number): string {

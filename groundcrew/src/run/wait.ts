@@ -122,6 +122,7 @@ async function createChild(execution: Execution, wait: StepState, definition: De
     principal: run.principal,
     deadline,
     dueAt: now,
+    priority: run.priority,
     start: { key: `child:${run.id}/${wait.step}`, hash: id },
     parent,
     events: [

@@ -4,14 +4,16 @@
  */
 import type { Clock } from "../clock.ts";
 import { GroundcrewError, isError } from "../errors.ts";
-import { CLAIM_BATCH, DRAIN_MS, POLL_MS, REJOIN_WAIT_MS } from "../limits.ts";
-import type { Claim, Store, WorkerIdentity } from "../persistence/store.ts";
+import { CLAIM_BATCH, CLOCK_PAUSE_MS, DRAIN_MS, POLL_MS, REJOIN_WAIT_MS } from "../limits.ts";
+import type { Change, Claim, Quotas, RunRow, Store, WorkerIdentity } from "../persistence/store.ts";
 import { drive, setAside, takeUp } from "./drive.ts";
 import type { Execution, ExecutionDeps } from "./execution.ts";
 
 export interface WorkerOptions {
   concurrency: number;
   leaseMs: number;
+  /** What bounds agents and tenants, over all workers. */
+  quotas?: Quotas | undefined;
   /** A fresh identity of this process; asked for again when a lease was lost. */
   identity: () => WorkerIdentity;
   /** Told what no run can be told: the store is gone, a run could not be taken up. */
@@ -39,6 +41,9 @@ export class Worker {
   #rejoined: Promise<void> = Promise.resolve();
   #claiming: Promise<void> | undefined;
   #lookAgain = false;
+  /** Whether the last look ended because this worker was full: then more may be due than it took. */
+  #isCut = false;
+  #lastTook = 0;
   /** Whether a signal may have come for a run held here. */
   #isSignalled = false;
   #unwatch = () => {};
@@ -73,10 +78,15 @@ export class Worker {
 
   async start(): Promise<void> {
     await this.#join();
-    this.#unwatch = this.#store.watch((change) => {
-      if (change.runs === null) this.poke(); // another process wrote: own writes poke where they matter
-    });
+    this.#unwatch = this.#store.watch((change) => this.#hear(change));
     this.poke();
+  }
+
+  /** Own signals poke by themselves; those of other processes are heard of here. */
+  #hear(change: Change): void {
+    if (change.runs === null) return this.poke();
+    if (change.isForeign && [...change.runs].some((run) => this.#held.has(run))) return this.poke();
+    if (change.due) this.#lookSoon();
   }
 
   /** Something may be due, or a signal may have come: looks now instead of at the next poll. */
@@ -123,17 +133,20 @@ export class Worker {
     }
     while (this.#state === "working") {
       const room = Math.min(CLAIM_BATCH, this.#options.concurrency - this.#held.size);
-      if (room <= 0) return;
+      this.#isCut = room <= 0;
+      if (this.#isCut) return;
       const worker = this.#id;
-      const claims = await this.#store.claim(worker, this.#agents, room);
+      const claims = await this.#store.claim(worker, this.#agents, room, this.#options.quotas);
       if (worker !== this.#id) return; // it left meanwhile, and its claims with it
+      this.#lastTook = claims.length;
       for (const claim of claims) this.#take(claim, { worker });
       if (claims.length < room) return;
     }
   }
 
   #deliver(signals: Claim["signals"]): void {
-    for (const [run, signalsOfRun] of Map.groupBy(signals, (signal) => signal.run)) {
+    const readable = signals.filter(({ isDamaged }) => !isDamaged); // the others keep their run from parking: its next claim sets it aside
+    for (const [run, signalsOfRun] of Map.groupBy(readable, (signal) => signal.run)) {
       const execution = this.#held.get(run)?.execution;
       if (execution) execution.receive(signalsOfRun);
       else this.#isSignalled = true; // it is being loaded: looked at again when it is there
@@ -148,8 +161,18 @@ export class Worker {
       .finally(() => {
         if (this.#held.get(id) === holding) this.#held.delete(id);
         if (this.#held.size === 0) for (const tell of this.#onEmpty) tell();
-        this.#armPoll(); // there is room, and a run that ended may have made another one due
+        this.#placeLeft(claim.run);
       });
+  }
+
+  /** There is room again, here and under quotas. What has become due by the run's own end has been told by the store. */
+  #placeLeft({ agent, principal, parent }: RunRow): void {
+    const { quotas } = this.#options;
+    const hadPlace = [quotas?.agent(agent), quotas?.tenant(principal.tenant)].some((quota) => quota?.concurrency !== undefined);
+    if (parent !== null && this.#held.has(parent))
+      this.poke(); // it is told of its child's end
+    else if (this.#isCut || hadPlace) this.#lookSoon();
+    else if (!this.#claiming) this.#armPoll(); // it may have parked for a time
   }
 
   async #work(claim: Claim, holding: Holding): Promise<void> {
@@ -159,7 +182,7 @@ export class Worker {
     } catch (error) {
       if (isStoreTrouble(error)) throw error;
       this.#options.onTrouble(error);
-      return setAside(deps, claim);
+      return setAside(deps, claim, error);
     }
     if (this.#isSignalled) this.#lookSoon();
     if (this.isDraining) holding.execution.drain();
@@ -238,7 +261,7 @@ export class Worker {
     for (const { execution } of this.#held.values()) execution?.halt({ to: "lost", error });
   }
 
-  /** Looks again when the next run is due, and at the latest after a while. */
+  /** Looks again when the next timer is due, and at the latest after a while: for what quotas held back, and for workers that are gone. */
   #armPoll(): void {
     this.#cancelPoll();
     if (this.#state !== "working") return;
@@ -248,8 +271,9 @@ export class Worker {
 
   #wakeAt(due: number | null): void {
     if (due === null || this.#state !== "working" || this.#held.size >= this.#options.concurrency) return;
-    const wait = due - this.#clock.now();
-    if (wait <= 0) return this.poke();
+    const left = due - this.#clock.now();
+    if (left <= 0 && this.#lastTook > 0) return this.poke();
+    const wait = left > 0 ? left : CLOCK_PAUSE_MS;
     if (wait >= POLL_MS) return;
     this.#cancelPoll();
     this.#cancelPoll = this.#clock.after(wait, () => this.poke());

@@ -1,63 +1,12 @@
 import type { DatabaseSync } from "node:sqlite";
 import { GroundcrewError } from "../errors.ts";
-import type { Chunk } from "../persistence/event.ts";
-import { writeEvents } from "../persistence/event-row.ts";
+import { millis, outOfOrder, type PreparedAppend } from "../persistence/prepare.ts";
 import type { Append, Appended, TerminalStatus, Transition } from "../persistence/store.ts";
+import type { Claims } from "./claim.ts";
 import type { Inbox } from "./inbox.ts";
-import type { ChunkRow, Journal } from "./journal.ts";
+import type { Journal } from "./journal.ts";
 import type { Leases } from "./lease.ts";
-import { millis, type RunRecord, row, type Transaction } from "./row.ts";
-
-/** An append, checked and serialised before its transaction: what it holds cannot fail half-way. */
-export interface PreparedAppend {
-  write: Append;
-  /** Numbers of its events; 0 without any. */
-  first: number;
-  last: number;
-  data: string;
-  chunks: ChunkRow[];
-  sessionState: string | undefined;
-  bytes: number;
-}
-
-/** @throws GroundcrewError `INTERNAL` for events or chunks that do not follow each other */
-export function prepareAppend(write: Append): PreparedAppend {
-  const { run, events, next } = write;
-  const first = events[0]?.seq ?? 0;
-  if (!events.every((event, i) => event.seq === first + i)) throw outOfOrder(run, "its events are not numbered one after the other");
-  if (next?.to === "parked" && next.dueAt !== null) millis(next.dueAt, "dueAt");
-
-  const data = events.length > 0 ? writeEvents(events) : "";
-  const chunks = chunkRows(run, write.chunks);
-  const state = next && "sessionState" in next ? next.sessionState : undefined;
-  const sessionState = state === undefined ? undefined : JSON.stringify(state);
-  const sizes = [data, sessionState ?? "", ...chunks.map((row) => row.data), ...write.blobs.map((blob) => blob.data)];
-  return {
-    write,
-    first,
-    last: events.at(-1)?.seq ?? 0,
-    data,
-    chunks,
-    sessionState,
-    bytes: sizes.reduce((sum, text) => sum + text.length, 0),
-  };
-}
-
-/** One row for the chunks behind one event. */
-function chunkRows(run: string, chunks: readonly Chunk[]): ChunkRow[] {
-  const groups: Chunk[][] = [];
-  for (const chunk of chunks) {
-    const group = groups.at(-1);
-    const before = group?.at(-1);
-    if (before?.after === chunk.after && before.index + 1 === chunk.index) group?.push(chunk);
-    else if (before && (chunk.after <= before.after || chunk.index !== 1)) throw outOfOrder(run, "its chunks do not follow each other");
-    else groups.push([chunk]);
-  }
-  return groups.map((group) => {
-    const { after, index } = group[0] as Chunk;
-    return { after, first: index, last: index + group.length - 1, data: JSON.stringify(group) };
-  });
-}
+import { type RunRecord, row, type Transaction } from "./row.ts";
 
 /** A run that is open and held by the worker that writes. */
 interface Held extends RunRecord {
@@ -65,7 +14,7 @@ interface Held extends RunRecord {
 }
 
 /** The fenced write. */
-export function openAppend(db: DatabaseSync, leases: Leases, inbox: Inbox, journal: Journal) {
+export function openAppend(db: DatabaseSync, leases: Leases, claims: Claims, inbox: Inbox, journal: Journal) {
   const head = "(select coalesce(max(last), 0) from events where run = r.n)";
   const fence = "r.id = ? and r.epoch = ? and r.worker = ?";
   const insert = db.prepare(`insert into events (run, last, data) select r.n, ?, ? from runs r where r.n = ? and ${fence} and ${head} = ?`);
@@ -111,9 +60,12 @@ export function openAppend(db: DatabaseSync, leases: Leases, inbox: Inbox, journ
   function move(tx: Transaction, run: Held, next: Transition, sessionState: string | undefined, signalled: boolean): void {
     if (next.to === "queued" || (next.to === "parked" && signalled)) {
       queue.run(run.n, tx.now);
+      tx.due.add(run.id);
     } else if (next.to === "parked") {
       const dueAt = next.dueAt === null ? null : millis(next.dueAt, "dueAt");
-      park.run(run.n, next.reason, dueAt, dueAt !== null && dueAt > tx.now ? 1 : 0, tx.now);
+      const isTimed = dueAt !== null && dueAt > tx.now;
+      park.run(run.n, next.reason, dueAt, Number(isTimed), tx.now);
+      if (dueAt !== null && !isTimed) tx.due.add(run.id);
     } else {
       end(tx, run, next.to);
       if (run.session !== null && sessionState !== undefined) keepState.run(sessionState, run.session);
@@ -137,7 +89,9 @@ export function openAppend(db: DatabaseSync, leases: Leases, inbox: Inbox, journ
   function releaseTurn(tx: Transaction, session: number): void {
     const turn = row<RunRecord & { start_at: number }>(nextTurn, session);
     if (turn?.status !== "queued" || turn.due_at !== null) return;
-    release.run(turn.n, Math.max(turn.start_at, tx.now), turn.start_at > tx.now ? 1 : 0);
+    const isTimed = turn.start_at > tx.now;
+    release.run(turn.n, Math.max(turn.start_at, tx.now), Number(isTimed));
+    if (!isTimed) tx.due.add(turn.id);
     tx.changed.add(turn.id);
   }
 
@@ -145,7 +99,7 @@ export function openAppend(db: DatabaseSync, leases: Leases, inbox: Inbox, journ
     const { write, first, last, data } = prepared;
     leases.mustHold(tx, write.worker);
 
-    const n = leases.numberOf(write.run);
+    const n = claims.numberOf(write.run);
     if (n !== null && isPlain(write)) {
       const { changes } = insert.run(last, data, n, write.run, write.epoch, write.worker, first - 1);
       if (changes === 0) throw mustHold(prepared); // which says why
@@ -172,8 +126,4 @@ export function openAppend(db: DatabaseSync, leases: Leases, inbox: Inbox, journ
 /** Only events: the write of nearly every step, and one statement. */
 function isPlain({ events, chunks, blobs, consumed, next }: Append): boolean {
   return events.length > 0 && chunks.length === 0 && blobs.length === 0 && consumed.length === 0 && !next;
-}
-
-function outOfOrder(run: string, why: string): GroundcrewError {
-  return new GroundcrewError("INTERNAL", `A write to run ${run} is out of order: ${why}.`, { run });
 }

@@ -1,8 +1,7 @@
 import type { DatabaseSync } from "node:sqlite";
 import { GroundcrewError } from "../errors.ts";
 import { MAX_INBOX } from "../limits.ts";
-import type { JsonValue } from "../persistence/json-value.ts";
-import { isTerminal, type RunStatus, type Signal, type SignalKind } from "../persistence/store.ts";
+import { isTerminal, type RunStatus, type Signal, type SignalKind, signalValue } from "../persistence/store.ts";
 import { key, row, rows, type Transaction } from "./row.ts";
 
 interface SignalRecord extends Record<string, string | number | null> {
@@ -56,8 +55,10 @@ export function openInbox(db: DatabaseSync) {
     if (isKnown(run, signal)) return false;
     const value = signal.value === undefined ? null : JSON.stringify(signal.value);
     insert.run(run, signal.id, signal.kind, key(signal.name, "signal name"), value, signal.from ?? null, tx.now);
-    wake.run(run, tx.now);
-    if (signal.kind === "cancel") hasten.run(run, tx.now); // it need not wait for its time or its turn to end
+    const isWoken = wake.run(run, tx.now).changes > 0;
+    // A cancel need not wait for the run's time or its turn to end.
+    const isHastened = signal.kind === "cancel" && hasten.run(run, tx.now).changes > 0;
+    if (isWoken || isHastened) tx.due.add(signal.run);
     tx.changed.add(signal.run);
     return true;
   }
@@ -115,7 +116,7 @@ function toSignal(record: SignalRecord): Signal {
     run: record.run,
     kind: record.kind,
     name: record.name,
-    ...(record.value === null ? {} : { value: JSON.parse(record.value) as JsonValue }),
+    ...signalValue(record.value),
     ...(record.sender === null ? {} : { from: record.sender }),
     at: record.at,
   };

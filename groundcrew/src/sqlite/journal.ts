@@ -1,9 +1,9 @@
 import type { DatabaseSync, StatementSync } from "node:sqlite";
-import { GroundcrewError } from "../errors.ts";
-import type { Chunk, Event } from "../persistence/event.ts";
+import type { Event } from "../persistence/event.ts";
 import { readEvents, writeEvents } from "../persistence/event-row.ts";
 import type { Blob } from "../persistence/json-value.ts";
-import { type Cursor, isTerminal, type Page, type RunStatus } from "../persistence/store.ts";
+import { journalOf, missing, mustHaveReached, noRun, pageOf } from "../persistence/page.ts";
+import type { Cursor, Page, RunStatus } from "../persistence/store.ts";
 import { row } from "./row.ts";
 
 /** A fork begins with the events it takes over: they are cut into rows that a reader can take in one bite. */
@@ -35,7 +35,7 @@ export function openJournal(db: DatabaseSync) {
   const insertBlob = db.prepare("insert or ignore into blobs (hash, data) values (?, ?)");
   const refer = db.prepare("insert or ignore into blob_refs (run, hash) values (?, ?)");
   const streamed = db.prepare("update runs set streamed = 1 where n = ? and streamed = 0");
-  const lastChunk = db.prepare("select max(last) as last from chunks where run = ? and after = ?");
+  const newestChunk = db.prepare("select max(last) as last from chunks where run = ? and after = ?");
   const head = db.prepare("select n, status, (select coalesce(max(last), 0) from events where run = n) as head from runs where id = ?");
   const all = db.prepare("select last, data from events where run = ? order by last");
   const eventsBehind = db.prepare("select last, data from events where run = ? and last > ? order by last");
@@ -45,17 +45,12 @@ export function openJournal(db: DatabaseSync) {
   const newest = db.prepare("select last, data from events where run = (select n from runs where id = ?) order by last desc limit 1");
   const blob = db.prepare("select data from blobs where hash = ?");
 
+  const lastChunk = (run: number, after: number) => row<{ last: number | null }>(newestChunk, run, after)?.last ?? 0;
+
   function mustFind(run: string): Head {
     const found = row<Head>(head, run);
-    if (!found) throw new GroundcrewError("RUN_NOT_FOUND", `There is no run ${run}.`, { run });
+    if (!found) throw noRun(run);
     return found;
-  }
-
-  function mustHaveReached(run: string, found: Head, { seq, chunk }: Cursor): void {
-    // Chunks of a finished run are swept away before its events; a reader that had seen them goes on behind them.
-    const chunks = chunk > 0 && !isTerminal(found.status) ? (row<{ last: number | null }>(lastChunk, found.n, seq)?.last ?? 0) : chunk;
-    if (seq >= 0 && chunk >= 0 && seq <= found.head && chunk <= chunks) return;
-    throw new GroundcrewError("CURSOR_INVALID", `Run ${run} has not reached ${seq}.${chunk}; its last event is ${found.head}.`, { run });
   }
 
   return {
@@ -75,7 +70,7 @@ export function openJournal(db: DatabaseSync) {
       streamed.run(run);
     },
 
-    lastChunk: (run: number, after: number) => row<{ last: number | null }>(lastChunk, run, after)?.last ?? 0,
+    lastChunk,
 
     blobs(run: number, blobs: readonly Blob[]): void {
       for (const { hash, data } of blobs) {
@@ -87,15 +82,7 @@ export function openJournal(db: DatabaseSync) {
     blob: (hash: string) => row<{ data: string }>(blob, hash)?.data ?? null,
 
     journal(run: string): Event[] {
-      const { n } = mustFind(run);
-      const events: Event[] = [];
-      for (const { last, data } of all.iterate(n) as Iterable<Stored>) {
-        for (const event of readEvents(run, last, data)) {
-          if (event.seq !== events.length + 1) throw missing(run, events.length + 1);
-          events.push(event);
-        }
-      }
-      return events;
+      return journalOf(run, rowsOf<Stored>(all, mustFind(run).n));
     },
 
     last(run: string): Event {
@@ -105,53 +92,15 @@ export function openJournal(db: DatabaseSync) {
     },
 
     read(run: string, after: Cursor, limit: number): Page {
-      const found = mustFind(run);
-      mustHaveReached(run, found, after);
-      const events = eventsAfter(eventsBehind, run, found.n, after);
-      const chunks = chunksAfter(chunksBehind, found.n, after);
-      try {
-        return merge(events, chunks, limit);
-      } finally {
-        events.return(undefined);
-        chunks.return(undefined);
-      }
+      const { n, status, head: reached } = mustFind(run);
+      mustHaveReached(run, after, { status, head: reached, chunk: lastChunk(n, after.seq) });
+      const events = rowsOf<Stored>(eventsBehind, n, after.seq);
+      return pageOf(run, after, limit, events, rowsOf<ChunkRow>(chunksBehind, n, after.seq, after.chunk));
     },
   };
 }
 
-function missing(run: string, seq: number): GroundcrewError {
-  return new GroundcrewError("EVENT_UNREADABLE", `Event ${seq} of run ${run} is missing from the store.`, {
-    run,
-    fix: "Restore the store from a backup.",
-  });
-}
-
 /** Row by row, as far as they are asked for: a page reads no more of a long journal than it shows. */
-function* eventsAfter(statement: StatementSync, run: string, n: number, { seq }: Cursor): Generator<Event, undefined> {
-  for (const { last, data } of statement.iterate(n, seq) as Iterable<Stored>) {
-    for (const event of readEvents(run, last, data)) if (event.seq > seq) yield event;
-  }
-}
-
-function* chunksAfter(statement: StatementSync, n: number, { seq, chunk }: Cursor): Generator<Chunk, undefined> {
-  for (const { after, data } of statement.iterate(n, seq, chunk) as Iterable<ChunkRow>) {
-    for (const item of JSON.parse(data) as Chunk[]) if (after > seq || item.index > chunk) yield item;
-  }
-}
-
-/** The one order of every reader: an event, then the chunks that followed it, then the next event. */
-function merge(events: Generator<Event, undefined>, chunks: Generator<Chunk, undefined>, limit: number): Page {
-  const items: (Event | Chunk)[] = [];
-  let event = events.next().value;
-  let chunk = chunks.next().value;
-  while ((event || chunk) && items.length < limit) {
-    if (chunk && (!event || chunk.after < event.seq)) {
-      items.push(chunk);
-      chunk = chunks.next().value;
-    } else if (event) {
-      items.push(event);
-      event = events.next().value;
-    }
-  }
-  return { items, more: event !== undefined || chunk !== undefined };
+function rowsOf<T>(statement: StatementSync, ...bound: number[]): Iterable<T> {
+  return statement.iterate(...bound) as Iterable<T>;
 }

@@ -1,5 +1,5 @@
 import type { DatabaseSync, StatementSync } from "node:sqlite";
-import { GroundcrewError } from "../errors.ts";
+import { noPlace } from "../persistence/page.ts";
 import { isTerminal, type RunFilter, type RunRow, type SessionFilter, type SessionRow } from "../persistence/store.ts";
 import { type RunRecord, row, rows, type SessionRecord, selectRun, toRunRow, toSessionRow } from "./row.ts";
 
@@ -21,7 +21,7 @@ export function openLists(db: DatabaseSync) {
 
   function numberOf(id: string): number {
     const found = row<{ n: number }>(number, id);
-    if (!found) throw new GroundcrewError("CURSOR_INVALID", `The list cannot go on behind run ${id}: there is no such run.`, { run: id });
+    if (!found) throw noPlace(id);
     return found.n;
   }
 

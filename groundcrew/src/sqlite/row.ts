@@ -3,7 +3,7 @@ import type { SQLOutputValue, StatementSync } from "node:sqlite";
 import { GroundcrewError } from "../errors.ts";
 import type { ParkReason } from "../persistence/event.ts";
 import type { JsonValue } from "../persistence/json-value.ts";
-import type { RunRow, RunStatus, SessionRow } from "../persistence/store.ts";
+import { type Priority, type RunRow, type RunStatus, rolesOf, type SessionRow } from "../persistence/store.ts";
 import type { Principal } from "../principal.ts";
 
 /** What holds for all writes of one flush. */
@@ -14,6 +14,8 @@ export interface Transaction {
   readonly changed: Set<string>;
   /** Those of them that came to their end. */
   ended: Set<string>;
+  /** Those of them that have become ready, and that no claim has taken since. */
+  readonly due: Set<string>;
   /** Workers whose lease was looked at, and whether it holds. */
   readonly leases: Map<string, boolean>;
 }
@@ -37,6 +39,7 @@ export interface RunRecord extends Row {
   status: RunStatus;
   reason: ParkReason | null;
   due_at: number | null;
+  priority: Priority;
   tenant: string;
   user: string;
   roles: string;
@@ -74,6 +77,7 @@ export function toRunRow(record: RunRecord): RunRow {
     createdAt: record.created_at,
     changedAt: record.changed_at,
     deadline: record.deadline,
+    priority: record.priority,
   };
 }
 
@@ -103,7 +107,7 @@ export function toSessionRow(record: SessionRecord): SessionRow {
 }
 
 function principal(record: { tenant: string; user: string; roles: string }): Principal {
-  return { tenant: record.tenant, user: record.user, roles: JSON.parse(record.roles) as string[] };
+  return { tenant: record.tenant, user: record.user, roles: rolesOf(record.roles) };
 }
 
 /**
@@ -113,10 +117,4 @@ function principal(record: { tenant: string; user: string; roles: string }): Pri
 export function key(value: string, what: string): string {
   if (value.isWellFormed()) return value;
   throw new GroundcrewError("INPUT_INVALID", `The ${what} ${JSON.stringify(value)} is no well-formed Unicode text.`, { value });
-}
-
-/** A time that SQLite takes as it is: it would store NaN as null, which for a run means "never". */
-export function millis(value: number, what: string): number {
-  if (Number.isSafeInteger(Math.ceil(value))) return Math.ceil(value);
-  throw new GroundcrewError("INTERNAL", `Expected \`${what}\` to be wall-clock milliseconds, got ${value}.`, { value });
 }

@@ -44,6 +44,7 @@ export const migrations: readonly string[] = [
     timed       integer not null default 0,  -- whether due_at was still to come when it was set: a clock that jumps back
                                              -- must not make what is due wait
     start_at    integer not null,
+    priority    integer not null,
     tenant      text not null,
     user        text not null,
     roles       text not null,
@@ -60,7 +61,13 @@ export const migrations: readonly string[] = [
     finished_at integer,
     deadline    integer not null
   ) strict;
-  create index runs_due      on runs (agent, timed, due_at) where due_at is not null;
+  -- Ready to be claimed: a step in the index from one tenant to the next, whatever each of them has waiting. The runs that have
+  -- been at work before stand in an index of their own, where a rate that lets nothing new begin still finds them.
+  create index runs_ready    on runs (agent, tenant, priority, due_at) where due_at is not null and timed = 0;
+  create index runs_resumed  on runs (agent, tenant, priority, due_at) where due_at is not null and timed = 0 and epoch > 0;
+  create index runs_timed    on runs (agent, due_at)        where due_at is not null and timed = 1;
+  create index runs_of_agent  on runs (agent)               where status = 'running';
+  create index runs_of_tenant on runs (tenant)              where status = 'running';
   create index runs_held     on runs (worker)               where worker is not null;
   create index runs_finished on runs (finished_at)          where finished_at is not null and session is null;
   create index runs_streamed on runs (finished_at)          where finished_at is not null and streamed = 1;
@@ -71,6 +78,13 @@ export const migrations: readonly string[] = [
   create index runs_tenant   on runs (tenant);
   create index runs_owner    on runs (tenant, user);
   create index runs_agent    on runs (tenant, agent);
+
+  -- What is left of the rate of an agent or a tenant: so many new runs at that time.
+  create table rates (
+    scope  text    not null primary key,
+    tokens real    not null,
+    at     integer not null
+  ) strict, without rowid;
 
   -- One row is one write: the JSON list of its events, numbered by the last of them.
   create table events (

@@ -1,10 +1,11 @@
 import type { DatabaseSync } from "node:sqlite";
 import { GroundcrewError } from "../errors.ts";
 import { MAX_QUEUED_TURNS } from "../limits.ts";
-import type { Created, NewRun } from "../persistence/store.ts";
+import { millis } from "../persistence/prepare.ts";
+import { type Created, DEFAULT_PRIORITY, type NewRun } from "../persistence/store.ts";
 import type { Inbox } from "./inbox.ts";
 import type { Journal } from "./journal.ts";
-import { key, millis, type RunRecord, row, rows, type SessionRecord, selectRun, type Transaction, toRunRow } from "./row.ts";
+import { key, type RunRecord, row, rows, type SessionRecord, selectRun, type Transaction, toRunRow } from "./row.ts";
 
 type SessionTurn = NonNullable<NewRun["session"]>;
 
@@ -15,8 +16,8 @@ export function openStart(db: DatabaseSync, inbox: Inbox, journal: Journal) {
   const get = db.prepare(`${selectRun} where r.n = ?`);
   const exists = db.prepare("select 1 from runs where id = ?");
   const insertRun = db.prepare(`insert into runs
-    (id, agent, status, due_at, timed, start_at, tenant, user, roles, session, turn, parent, parent_step, key, created_at, changed_at, deadline)
-    values (?1, ?2, 'queued', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?14, ?15) returning *`);
+    (id, agent, status, due_at, timed, start_at, priority, tenant, user, roles, session, turn, parent, parent_step, key, created_at, changed_at, deadline)
+    values (?1, ?2, 'queued', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?15, ?16) returning *`);
   const session = db.prepare("select * from sessions where tenant = ? and id = ?");
   const insertSession = db.prepare(`insert into sessions (id, agent, tenant, user, roles, turns, created_at, active_at)
     values (?1, ?2, ?3, ?4, ?5, 0, ?6, ?6)`);
@@ -63,6 +64,7 @@ export function openStart(db: DatabaseSync, inbox: Inbox, journal: Journal) {
       waits ? null : millis(run.dueAt, "dueAt"),
       waits ? 0 : timed,
       millis(run.dueAt, "dueAt"),
+      run.priority ?? DEFAULT_PRIORITY,
       principal.tenant,
       principal.user,
       JSON.stringify(principal.roles),
@@ -79,6 +81,7 @@ export function openStart(db: DatabaseSync, inbox: Inbox, journal: Journal) {
     journal.begin(n, at ? run.events.map((event) => (event.type === "run.created" ? { ...event, turn: at.turn } : event)) : run.events);
     journal.blobs(n, run.blobs);
     tx.changed.add(run.id);
+    if (!waits && !timed) tx.due.add(run.id);
     return { outcome: "created", run: toRunRow({ ...inserted, session_id: run.session?.id ?? null }) };
   }
 

@@ -7,7 +7,9 @@ import type { Clock } from "../clock.ts";
 import { GroundcrewError, isError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { MAX_BATCH_ROWS } from "../limits.ts";
+import { type DumpPage, type StoredUnit, unitBytes } from "../persistence/dump.ts";
 import { GroupCommit, type Outcome } from "../persistence/group-commit.ts";
+import { prepareAppend } from "../persistence/prepare.ts";
 import type {
   Append,
   Appended,
@@ -17,6 +19,7 @@ import type {
   Cursor,
   NewRun,
   Page,
+  Quotas,
   RunFilter,
   RunRow,
   SessionFilter,
@@ -27,8 +30,10 @@ import type {
   SweepReport,
   WorkerIdentity,
 } from "../persistence/store.ts";
-import { openAppend, prepareAppend } from "./append.ts";
+import { openAppend } from "./append.ts";
 import { Checkpointer, PAGE_BYTES } from "./checkpoint.ts";
+import { openClaims } from "./claim.ts";
+import { openDump } from "./dump.ts";
 import { isStoreFailure, mayPass, storeError } from "./error.ts";
 import { openInbox } from "./inbox.ts";
 import { openJournal } from "./journal.ts";
@@ -87,8 +92,8 @@ export class SqliteStore implements Store {
     return this.#write((tx) => this.#verbs.start(tx, run));
   }
 
-  claim(worker: string, agents: readonly string[], limit: number): Promise<Claim[]> {
-    return this.#write((tx) => this.#verbs.leases.claim(tx, worker, agents, limit));
+  claim(worker: string, agents: readonly string[], limit: number, quotas?: Quotas): Promise<Claim[]> {
+    return this.#write((tx) => this.#verbs.claims.claim(tx, worker, agents, limit, quotas));
   }
 
   async append(write: Append): Promise<Appended> {
@@ -105,7 +110,7 @@ export class SqliteStore implements Store {
   }
 
   nextDue(agents: readonly string[]): Promise<number | null> {
-    return this.#read(() => this.#verbs.leases.nextDue(agents, this.#clock.now()));
+    return this.#read(() => this.#verbs.claims.nextDue(agents));
   }
 
   run(id: string): Promise<RunRow | null> {
@@ -143,6 +148,15 @@ export class SqliteStore implements Store {
   sweep(policy: SweepPolicy): Promise<SweepReport> {
     if (policy.dryRun) return this.#read(() => this.#verbs.sweep(policy));
     return this.#write(() => this.#verbs.sweep(policy), MAX_BATCH_ROWS * PAGE_BYTES); // in a batch of its own
+  }
+
+  dump(after: string | null, limit: number): Promise<DumpPage> {
+    return this.#read(() => this.#verbs.dump.page(after, limit, this.#clock.now()));
+  }
+
+  load(units: readonly StoredUnit[]): Promise<void> {
+    const bytes = units.reduce((sum, unit) => sum + unitBytes(unit), 0);
+    return this.#write((tx) => this.#verbs.dump.load(tx, units), bytes);
   }
 
   watch(listener: (change: Change) => void): () => void {
@@ -190,7 +204,7 @@ export class SqliteStore implements Store {
   #flush(batch: readonly Write[]): Outcome[] {
     const refused = new Map<Write, Outcome>();
     for (;;) {
-      const tx = { now: 0, changed: new Set<string>(), ended: new Set<string>(), leases: new Map<string, boolean>() };
+      const tx = { ...noChange(), now: 0, leases: new Map<string, boolean>() };
       try {
         this.#verbs.beginImmediate.run();
         tx.now = this.#clock.now();
@@ -211,7 +225,7 @@ export class SqliteStore implements Store {
 
   #committed(batch: readonly Write[], tx: Transaction): void {
     this.#checkpointer.wrote(batch.reduce((sum, write) => sum + write.bytes, 0));
-    if (tx.changed.size > 0) this.#watch.tell({ runs: tx.changed, ended: tx.ended });
+    if (tx.changed.size > 0) this.#watch.tell({ runs: tx.changed, ended: tx.ended, due: tx.due.size > 0 });
   }
 
   #dataVersion(): unknown {
@@ -222,6 +236,10 @@ export class SqliteStore implements Store {
       return error; // unlike any version: whoever watches looks, and meets the failure where it can be handled
     }
   }
+}
+
+function noChange() {
+  return { changed: new Set<string>(), ended: new Set<string>(), due: new Set<string>() };
 }
 
 /** A write that failed for a reason of its own, after it had changed something. */
@@ -245,15 +263,18 @@ function attempt(write: Write, tx: Transaction): Outcome {
 function openVerbs(db: DatabaseSync) {
   const inbox = openInbox(db);
   const journal = openJournal(db);
-  const leases = openLeases(db, inbox);
+  const leases = openLeases(db);
+  const claims = openClaims(db, leases, inbox);
   return {
     inbox,
     journal,
     leases,
+    claims,
     start: openStart(db, inbox, journal),
-    append: openAppend(db, leases, inbox, journal),
+    append: openAppend(db, leases, claims, inbox, journal),
     lists: openLists(db),
     sweep: openSweep(db),
+    dump: openDump(db),
     begin: db.prepare("begin"),
     beginImmediate: db.prepare("begin immediate"),
     commit: db.prepare("commit"),

@@ -6,6 +6,7 @@ import type { ErrorCode } from "../../src/errors.ts";
 import { MAX_INBOX, MAX_QUEUED_TURNS } from "../../src/limits.ts";
 import type { Chunk, Event, Fact } from "../../src/persistence/event.ts";
 import { thisWorker } from "../../src/persistence/host.ts";
+import { newRunId } from "../../src/persistence/id.ts";
 import type {
   Append,
   BusyPolicy,
@@ -20,6 +21,7 @@ import type {
   Transition,
   WorkerIdentity,
 } from "../../src/persistence/store.ts";
+import { copyClaims } from "./copy-claims.ts";
 import type { FakeClock } from "./fake-clock.ts";
 
 /** One empty database, as a test sees it. */
@@ -60,7 +62,8 @@ export function conformance(name: string, makeGround: () => Promise<Ground>): vo
 
     let count = 0;
     const newRun = (more: Partial<NewRun> = {}): NewRun => {
-      const id = more.id ?? `run-${++count}`;
+      // One after the other also in the order of their ids, and in the shard of their session.
+      const id = more.id ?? newRunId(clock.now() + ++count, more.session?.id);
       const agent = more.agent ?? "support";
       const principal = more.principal ?? alice;
       const deadline = clock.now() + 86_400_000;
@@ -725,12 +728,12 @@ export function conformance(name: string, makeGround: () => Promise<Ground>): vo
 
       test("steer: the message goes into the open turn, which answers it; no run is added", async () => {
         const first = await begin(inSession());
-        const steered = await store.create(
-          inSession("steer", { id: "r-steer", session: { id: "chat", busy: "steer", message: { text: "wait" } } }),
-        );
+        const message = inSession("steer", { session: { id: "chat", busy: "steer", message: { text: "wait" } } });
+        const { id } = message;
+        const steered = await store.create(message);
         expect(steered).toMatchObject({ outcome: "steered", run: { id: first.id } });
-        expect(await store.run("r-steer")).toBeNull();
-        expect(await store.inbox(first.worker)).toMatchObject([{ id: "r-steer", kind: "message", value: { text: "wait" }, from: "alice" }]);
+        expect(await store.run(id)).toBeNull();
+        expect(await store.inbox(first.worker)).toMatchObject([{ id, kind: "message", value: { text: "wait" }, from: "alice" }]);
         expect(await end(first)).toBe("signalled");
       });
 
@@ -929,8 +932,8 @@ export function conformance(name: string, makeGround: () => Promise<Ground>): vo
         for (let i = 0; i < 2; i++) await end(await begin(inSession()));
         const open = await begin();
         await store.append(write(open, { blobs: [{ hash: "shared", data: "y" }], chunks: [chunk(1, 1)] }));
-        await store.create(inSession("queue", { id: "waiting", session: { id: "busy", busy: "queue", message: null } }));
-        return open;
+        const { run } = await store.create(inSession("queue", { session: { id: "busy", busy: "queue", message: null } }));
+        return { ...open, waiting: run.id };
       };
 
       test("what is due goes, with its blobs; open runs, their sessions and blobs that others use stay", async () => {
@@ -938,7 +941,7 @@ export function conformance(name: string, makeGround: () => Promise<Ground>): vo
         clock.advance(1_000);
         const report = await store.sweep(policy());
         expect(report).toEqual({ runs: 5, sessions: 1, events: 3 * 4 + 2, chunks: 6, blobs: 3, more: false });
-        expect((await store.runs({ limit: 100 })).map(({ id }) => id).sort()).toEqual([open.id, "waiting"].sort());
+        expect((await store.runs({ limit: 100 })).map(({ id }) => id).sort()).toEqual([open.id, open.waiting].sort());
         expect(await store.session("acme", "chat")).toBeNull();
         expect(await store.session("acme", "busy")).not.toBeNull();
         expect(await store.blob("own 0")).toBeNull();
@@ -1047,7 +1050,7 @@ export function conformance(name: string, makeGround: () => Promise<Ground>): vo
           return foreign.length;
         };
         await expect.poll(lookAgain).toBeGreaterThan(0);
-        expect(foreign.every((runs) => runs === null)).toBe(true);
+        expect(foreign.every((runs) => runs === null || runs.join() === run.id)).toBe(true); // which, or that something has changed
 
         stop();
         const told = foreign.length;
@@ -1087,6 +1090,8 @@ export function conformance(name: string, makeGround: () => Promise<Ground>): vo
         expect(await other.run("last")).not.toBeNull();
       });
     });
+
+    describe("copy", () => copyClaims(makeGround));
 
     test("an event that this release does not know is an error, never a hollow run", async () => {
       const held = await begin();

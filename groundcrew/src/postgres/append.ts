@@ -1,0 +1,298 @@
+/**
+ * The fenced write: one transaction for the appends of many runs. It holds the row of its worker, and who takes a worker's runs
+ * away deletes that row first: while it is held no run can change hands. So what this process has written last is where a run
+ * stands, and need not be asked for; each insert still names epoch and worker, and one that finds another writes nothing.
+ */
+import { GroundcrewError } from "../errors.ts";
+import type { Outcome } from "../persistence/group-commit.ts";
+import { shardOf, shardOfRun } from "../persistence/id.ts";
+import { outOfOrder, type PreparedAppend } from "../persistence/prepare.ts";
+import type { SignalKind, Transition } from "../persistence/store.ts";
+import type { Committed, Connection } from "./connection.ts";
+import { move, settleEnds } from "./move.ts";
+import { column, escaped, key, shardsOf, type Transaction, together, unescaped } from "./row.ts";
+
+/** A run as the appends of this batch find it, one after the other. */
+export interface Held {
+  shard: number;
+  id: string;
+  epoch: number;
+  worker: string | null;
+  tenant: string;
+  session: string | null;
+  parent: string | null;
+  parent_step: string | null;
+  streamed: boolean;
+  head: number;
+  /** The last chunk behind the head. */
+  chunk: number;
+}
+
+interface Waiting {
+  run: string;
+  id: string;
+  kind: SignalKind;
+}
+
+/** An append that is to be written, with its run. */
+export interface Accepted {
+  run: Held;
+  append: PreparedAppend;
+  /** Where its run goes, if anywhere. */
+  next: Transition | undefined;
+}
+
+/** Something is not as this process remembers it: nothing was written, and everything has to be asked for. */
+class Forgotten extends Error {}
+
+/** What a process remembers costs some hundred bytes a run; more than any worker holds. */
+const MAX_REMEMBERED = 10_000;
+
+export class Appender {
+  readonly #connection: Connection;
+  /** Where the runs stand that this process has written to. */
+  readonly #remembered = new Map<string, Held>();
+
+  constructor(connection: Connection) {
+    this.#connection = connection;
+  }
+
+  /** Tells how each ended, in their order. */
+  async flush(batch: readonly PreparedAppend[]): Promise<Committed<Outcome[]>> {
+    try {
+      return await this.#connection.once((tx) => this.#write(tx, batch, this.#remembered));
+    } catch (error) {
+      this.#remembered.clear();
+      if (!(error instanceof Forgotten)) throw error;
+      return await this.#connection.once((tx) => this.#write(tx, batch, null));
+    }
+  }
+
+  /** @param remembered null to refuse what is to be refused, by what the tables say */
+  async #write(tx: Transaction, batch: readonly PreparedAppend[], remembered: ReadonlyMap<string, Held> | null): Promise<Outcome[]> {
+    const holding = holdLeases(tx, batch);
+    holding.catch(() => {}); // awaited below, unless something else fails before
+    const [leases, runs] = await Promise.all([remembered ? null : holding, findRuns(tx, batch, remembered)]);
+    const waiting = await lockMoving(tx, batch, runs);
+    const accepted: Accepted[] = [];
+    const outcomes = batch.map((append): Outcome => {
+      try {
+        const { run, worker } = append.write;
+        if (leases?.has(worker) === false) throw superseded(`The lease of worker ${worker} has run out.`, run);
+        const taken = accept(append, runs.get(run), waiting);
+        if (!taken) return { value: "signalled" };
+        accepted.push(taken);
+        tx.changed.add(run);
+        return { value: "written" };
+      } catch (error) {
+        if (remembered) throw new Forgotten();
+        return { error };
+      }
+    });
+    const [held, ...complete] = await Promise.all([holding, ...writeAll(tx, accepted), move(tx, accepted)]);
+    if (complete.includes(false) || batch.some(({ write }) => remembered && !held.has(write.worker))) throw new Forgotten();
+    await settleEnds(tx, accepted);
+    this.#remember(runs);
+    return outcomes;
+  }
+
+  #remember(runs: ReadonlyMap<string, Held>): void {
+    if (this.#remembered.size > MAX_REMEMBERED) this.#remembered.clear();
+    for (const [id, run] of runs) {
+      if (run.worker === null) this.#remembered.delete(id);
+      else this.#remembered.set(id, run);
+    }
+  }
+}
+
+function superseded(why: string, run: string): GroundcrewError {
+  return new GroundcrewError("SUPERSEDED", why, { run });
+}
+
+/** Which of the workers still hold their leases; from here on until the end of the transaction. */
+async function holdLeases(tx: Transaction, batch: readonly PreparedAppend[]): Promise<Set<string>> {
+  const workers = [...new Set(batch.map(({ write }) => write.worker))];
+  const found = await tx.query<{ id: string }>(
+    "select id from groundcrew.workers where id = any($1) and lease_until > $2 order by id for key share",
+    [workers, tx.now],
+  );
+  return new Set(found.map(({ id }) => id));
+}
+
+/** As this process remembers them, or as the tables say. */
+async function findRuns(
+  tx: Transaction,
+  batch: readonly PreparedAppend[],
+  remembered: ReadonlyMap<string, Held> | null,
+): Promise<Map<string, Held>> {
+  const runs = new Map<string, Held>();
+  const ids = new Set(batch.map(({ write }) => write.run));
+  for (const id of ids) {
+    const run = remembered?.get(id);
+    if (!run) continue;
+    runs.set(id, { ...run });
+    ids.delete(id);
+  }
+  if (ids.size === 0) return runs;
+  const found = await tx.query<Held>(
+    `select r.shard, r.id, r.epoch, r.worker, r.tenant, r.session, r.parent, r.parent_step, r.streamed, e.head,
+       (select coalesce(max(c.last), 0) from groundcrew.chunks c where c.shard = r.shard and c.run = r.id and c.after = e.head) as chunk
+     from unnest($1::smallint[], $2::text[]) as a (shard, id)
+     join groundcrew.runs r on r.shard = a.shard and r.id = a.id
+     cross join lateral
+       (select coalesce(max(last), 0) as head from groundcrew.events where shard = r.shard and run = r.id) e`,
+    [[...ids].map(shardOfRun), [...ids].map(escaped)],
+  );
+  for (const run of found) runs.set(unescaped(run.id), run);
+  return runs;
+}
+
+/**
+ * Locks what the runs that go somewhere touch, sessions first and then runs, each in order, so that two workers do not wait
+ * for each other. Then tells what waits in the inboxes: nothing more can come in.
+ */
+async function lockMoving(tx: Transaction, batch: readonly PreparedAppend[], runs: ReadonlyMap<string, Held>): Promise<Waiting[]> {
+  const moving = batch.flatMap(({ write }) => (write.next ? (runs.get(write.run) ?? []) : []));
+  if (moving.length === 0) return [];
+  const parents = moving.flatMap(({ parent }) => (parent === null ? [] : { shard: shardOfRun(parent), id: parent }));
+  const sessions = moving.flatMap(({ shard, tenant, session }) => (session === null ? [] : { shard, tenant, id: session }));
+  for (const some of together(tx, sessions)) {
+    await tx.query(
+      `select from groundcrew.sessions where shard = any($1) and (tenant, id) in (select * from unnest($2::text[], $3::text[]))
+       order by shard, tenant, id for no key update`,
+      [shardsOf(some), column(some, "tenant"), column(some, "id")],
+    );
+  }
+  for (const some of together(tx, [...moving, ...parents])) {
+    await tx.query("select from groundcrew.runs where shard = any($1) and id = any($2) order by shard, id for no key update", [
+      shardsOf(some),
+      column(some, "id"),
+    ]);
+  }
+  return tx.query<Waiting>("select run, id, kind from groundcrew.signals where shard = any($1) and run = any($2) and not consumed", [
+    shardsOf(moving),
+    column(moving, "id"),
+  ]);
+}
+
+/**
+ * Checks one append against what is there, and goes on from what it will leave.
+ * @returns null when the run wanted to end while a message to it was waiting.
+ * @throws GroundcrewError `SUPERSEDED`, `INTERNAL`
+ */
+function accept(append: PreparedAppend, run: Held | undefined, inboxes: readonly Waiting[]): Accepted | null {
+  const { write, first, last, chunks } = append;
+  if (run?.worker !== write.worker || run.epoch !== write.epoch) {
+    throw superseded(`Run ${write.run} is no longer held by worker ${write.worker} at epoch ${write.epoch}.`, write.run);
+  }
+  if (last > 0 && first !== run.head + 1) throw outOfOrder(write.run, `events ${first} to ${last} do not follow event ${run.head}`);
+  const head = Math.max(run.head, last);
+  let chunk = last > 0 ? 0 : run.chunk;
+  for (const { after, first: from, last: to } of chunks) {
+    const before = after === run.head ? run.chunk : 0; // behind an event of this very write there is none
+    // Chunks behind an older event, or with a gap, would be missed by a reader that is further on.
+    if (after < run.head || after > head || from !== before + 1) {
+      throw outOfOrder(write.run, `chunk ${after}.${from} does not follow ${after}.${before} below event ${head}`);
+    }
+    if (after === head) chunk = to;
+  }
+  const left = inboxes.filter(({ run: of, id }) => of === run.id && !isAnswered(write, id));
+  const mustAnswer = write.next?.to === "succeeded" || write.next?.to === "failed";
+  if (mustAnswer && left.some(({ kind }) => kind === "message")) return null;
+
+  run.head = head;
+  run.chunk = chunk;
+  const accepted: Accepted = { run: { ...run }, append, next: write.next?.to === "parked" && left.length > 0 ? QUEUED : write.next };
+  if (write.next) run.worker = null;
+  if (chunks.length > 0) run.streamed = true;
+  return accepted;
+}
+
+const QUEUED: Transition = { to: "queued" };
+
+function isAnswered({ consumed, seen }: PreparedAppend["write"], signal: string): boolean {
+  return consumed.some((id) => escaped(id) === signal) || (seen?.some((id) => escaped(id) === signal) ?? false);
+}
+
+/** As a condition on the rows `a` that are to be written: that `r` is their run, still held at the epoch that they name. */
+const FENCE = "r.shard = a.shard and r.id = a.run and r.epoch = a.epoch and r.worker = a.worker";
+
+/** All rows of all appends, a statement per table. Each tells whether it wrote what it was to write. */
+function* writeAll(tx: Transaction, accepted: readonly Accepted[]): Generator<Promise<boolean>> {
+  const events = accepted.flatMap(({ run, append: { write, last, data } }) =>
+    last > 0 ? { shard: run.shard, run: run.id, epoch: write.epoch, worker: write.worker, last, data } : [],
+  );
+  if (events.length > 0) {
+    const text = `insert into groundcrew.events (shard, run, last, data)
+      select a.shard, a.run, a.last, a.data
+      from unnest($1::smallint[], $2::text[], $3::int[], $4::text[], $5::int[], $6::text[]) as a (shard, run, epoch, worker, last, data)
+      join groundcrew.runs r on ${FENCE}`;
+    yield wrote(events.length, tx.write(text, columns(events, ["shard", "run", "epoch", "worker", "last", "data"])));
+  }
+  const chunks = accepted.flatMap(({ run, append: { write, chunks } }) =>
+    chunks.map((row) => ({ ...row, shard: run.shard, run: run.id, epoch: write.epoch, worker: write.worker })),
+  );
+  if (chunks.length > 0) {
+    const text = `insert into groundcrew.chunks (shard, run, after, first, last, data)
+      select a.shard, a.run, a.after, a.first, a.last, a.data
+      from unnest($1::smallint[], $2::text[], $3::int[], $4::text[], $5::int[], $6::int[], $7::int[], $8::text[])
+        as a (shard, run, epoch, worker, after, first, last, data)
+      join groundcrew.runs r on ${FENCE}`;
+    yield wrote(chunks.length, tx.write(text, columns(chunks, ["shard", "run", "epoch", "worker", "after", "first", "last", "data"])));
+  }
+  const begun = accepted.filter(({ run, append }) => append.chunks.length > 0 && !run.streamed).map(({ run }) => run);
+  if (begun.length > 0) {
+    yield done(
+      tx.write("update groundcrew.runs set streamed = true where shard = any($1) and id = any($2)", [shardsOf(begun), column(begun, "id")]),
+    );
+  }
+  const consumed = accepted.flatMap(({ run, append }) => append.write.consumed.map((id) => ({ shard: run.shard, run: run.id, id })));
+  if (consumed.length > 0) {
+    const text = `update groundcrew.signals s set consumed = true, value = null
+      from unnest($1::smallint[], $2::text[], $3::text[]) as a (shard, run, id) where s.shard = a.shard and s.run = a.run and s.id = a.id`;
+    yield done(tx.write(text, [column(consumed, "shard"), column(consumed, "run"), consumed.map(({ id }) => escaped(id))]));
+  }
+  const blobs = accepted.flatMap(({ run, append }) => append.write.blobs.map((blob) => ({ ...blob, run: run.id })));
+  for (const written of writeBlobs(tx, blobs)) yield done(written);
+}
+
+/** For a statement that writes one row per item or, behind a fence that has closed, fewer. */
+async function wrote(items: number, written: Promise<number>): Promise<boolean> {
+  return (await written) === items;
+}
+
+/** For a statement that cannot write too little. */
+async function done(written: Promise<unknown>): Promise<true> {
+  await written;
+  return true;
+}
+
+function columns<T>(items: readonly T[], names: readonly (keyof T)[]): unknown[][] {
+  return names.map((name) => column(items, name));
+}
+
+interface NewBlob {
+  hash: string;
+  data: string;
+  run: string;
+}
+
+/**
+ * Blobs, in the order of their keys, and who refers to them. One that is there already is locked by the update that changes
+ * nothing: the sweep must not delete it before the reference is there.
+ */
+export function* writeBlobs(tx: Transaction, blobs: readonly NewBlob[]): Generator<Promise<unknown>> {
+  if (blobs.length === 0) return;
+  const unique = new Map(blobs.map((blob) => [blob.hash, { shard: shardOf(blob.hash), hash: key(blob.hash, "hash"), data: blob.data }]));
+  const sorted = [...unique.values()].sort((a, b) => a.shard - b.shard || (a.hash < b.hash ? -1 : 1));
+  yield tx.query(
+    `insert into groundcrew.blobs (shard, hash, data) select * from unnest($1::smallint[], $2::text[], $3::text[])
+     on conflict (shard, hash) do update set hash = excluded.hash`,
+    [column(sorted, "shard"), column(sorted, "hash"), column(sorted, "data")],
+  );
+  yield tx.query(
+    `insert into groundcrew.blob_refs (shard, hash, run) select * from unnest($1::smallint[], $2::text[], $3::text[])
+     on conflict do nothing`,
+    [blobs.map(({ hash }) => shardOf(hash)), blobs.map(({ hash }) => escaped(hash)), column(blobs, "run")],
+  );
+}

@@ -1,0 +1,253 @@
+/**
+ * How the store talks to its server: two small pools, transactions that cannot hang, and patience with a server that is away
+ * for a moment. Nothing here is bound to a session of the server: it works through a pooler in transaction mode.
+ */
+import { Client, type ClientConfig, Pool, type PoolClient, type PoolConfig, type QueryResult, types } from "pg";
+import type { Clock } from "../clock.ts";
+import { GroundcrewError, isError } from "../errors.ts";
+import { failpoint } from "../failpoint.ts";
+import {
+  MAX_POSTGRES_PAUSE_MS,
+  MAX_PREPARED_STATEMENTS,
+  POSTGRES_CONNECT_MS,
+  POSTGRES_IDLE_MS,
+  POSTGRES_READERS,
+  POSTGRES_STATEMENT_MS,
+  POSTGRES_WRITERS,
+  STORE_PATIENCE_MS,
+} from "../limits.ts";
+import { isRefusal, isUnnamed, mayPass, storeError } from "./error.ts";
+import type { Sql, Transaction } from "./row.ts";
+
+const INT8 = 20;
+/** Times, counts and pids: all of them far below 2^53. */
+const parsers = {
+  getTypeParser: (oid: number, format?: "text" | "binary") => (oid === INT8 ? Number : types.getTypeParser(oid, format as "text")),
+};
+
+/** Milliseconds of the statement's start: stable within a statement, so that it can be looked up in an index. */
+const SERVER_NOW = "(extract(epoch from statement_timestamp()) * 1000)::bigint";
+
+/** Told each statement that is sent; for tests. */
+export type QueryObserver = (text: string) => void;
+
+export interface ConnectionOptions {
+  clock?: Clock | undefined;
+  onQuery?: QueryObserver | undefined;
+  /** Whether the tables are spread over several machines. */
+  isDistributed: boolean;
+}
+
+export class Connection implements Sql {
+  readonly location: string;
+  readonly isDistributed: boolean;
+  readonly #config: ClientConfig;
+  readonly #writers: Pool;
+  readonly #readers: Pool;
+  readonly #options: ConnectionOptions;
+  readonly #names = new Map<string, string>();
+  #mayName = true;
+  #isClosed = false;
+
+  constructor(url: string, location: string, options: ConnectionOptions) {
+    this.location = location;
+    this.#options = options;
+    this.isDistributed = options.isDistributed;
+    this.#config = configOf(url);
+    this.#writers = poolOf(this.#config, POSTGRES_WRITERS);
+    this.#readers = poolOf(this.#config, POSTGRES_READERS);
+  }
+
+  /** One statement, which is a snapshot by itself. */
+  query<T extends object>(text: string, values?: readonly unknown[]): Promise<T[]> {
+    return this.patiently(() => this.#on(this.#readers, (sql) => sql.query<T>(text, values)));
+  }
+
+  write(text: string, values?: readonly unknown[]): Promise<number> {
+    return this.patiently(() => this.#on(this.#writers, (sql) => sql.write(text, values)));
+  }
+
+  /** One snapshot for all statements of a read. */
+  read<T>(run: (sql: Sql) => Promise<T>): Promise<T> {
+    return this.patiently(() =>
+      this.#on(this.#readers, async (sql) => {
+        const begun = sql.query("begin isolation level repeatable read read only");
+        const [found] = await Promise.all([run(sql), begun]);
+        await sql.query("commit");
+        return found;
+      }),
+    );
+  }
+
+  /** One transaction, tried again from its beginning while the server is away. @throws GroundcrewError */
+  transaction<T>(run: (tx: Transaction) => Promise<T>): Promise<Committed<T>> {
+    return this.patiently(() => this.once(run));
+  }
+
+  /**
+   * One transaction, which is done once or, when this throws, not at all: where the answer to its commit was lost, the server is
+   * asked for what became of it. No statement of it may take longer than its time-out, and the server ends it when this process
+   * has gone silent: a row that it locked is free again soon.
+   */
+  async once<T>(run: (tx: Transaction) => Promise<T>): Promise<Committed<T>> {
+    let committing: (Committed<T> & { xid: string }) | undefined;
+    try {
+      return await this.#on(this.#writers, async (sql, client) => {
+        const { tx, xid } = await this.#begin(client, sql);
+        const value = await run(tx);
+        failpoint("commit.before");
+        committing = { value, changed: tx.changed, ended: tx.ended, due: tx.due, xid };
+        await sql.query("commit");
+        failpoint("commit.after");
+        return committing;
+      });
+    } catch (error) {
+      if (committing && !isRefusal(error) && (await this.#wasCommitted(committing.xid))) return committing;
+      throw error;
+    }
+  }
+
+  #wasCommitted(xid: string): Promise<boolean> {
+    return this.patiently(async () => {
+      const [found] = await this.#on(this.#readers, (sql) => sql.query<{ status: string }>("select pg_xact_status($1) as status", [xid]));
+      if (found?.status === "in progress") throw new StillCommitting();
+      return found?.status === "committed";
+    });
+  }
+
+  /** Runs `attempt` again while it fails for a reason that may pass. @throws GroundcrewError */
+  async patiently<T>(attempt: () => Promise<T>): Promise<T> {
+    const until = performance.now() + STORE_PATIENCE_MS;
+    for (let pause = 1; ; pause = Math.min(2 * pause, MAX_POSTGRES_PAUSE_MS)) {
+      try {
+        return await attempt();
+      } catch (error) {
+        if (isError(error)) throw error;
+        if (!mayPass(error) || performance.now() >= until) throw storeError(error, this.location);
+      }
+      await new Promise((resume) => setTimeout(resume, pause * (0.5 + Math.random() / 2)));
+    }
+  }
+
+  /** The time on the store's clock, as an SQL expression. */
+  get now(): string {
+    return this.#options.clock ? String(this.#options.clock.now()) : SERVER_NOW;
+  }
+
+  /** A connection of its own, outside the pools. */
+  async dedicated(): Promise<Client> {
+    const client = new Client(this.#config);
+    client.on("error", () => {}); // its end is told as well
+    await client.connect();
+    return client;
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    await Promise.all([this.#writers.end(), this.#readers.end()]);
+  }
+
+  async #on<T>(pool: Pool, run: (sql: Sql, client: PoolClient) => Promise<T>): Promise<T> {
+    if (this.#isClosed) throw new GroundcrewError("CLOSED", "The store is closed.");
+    const client = await pool.connect();
+    let lost: Error | undefined;
+    const onError = (error: Error) => {
+      lost = error;
+    };
+    client.on("error", onError);
+    try {
+      return await run(this.#sqlOf(client), client);
+    } catch (error) {
+      if (isUnnamed(error)) this.#mayName = false; // a pooler before the server gave us another's session
+      // What state the session is in after a failure is not worth knowing: refused writes do not come this way.
+      lost ??= await rollback(client);
+      throw error;
+    } finally {
+      client.off("error", onError);
+      client.release(lost);
+    }
+  }
+
+  #sqlOf(client: PoolClient): Sql {
+    const send = <T extends object>(text: string, values: readonly unknown[] | undefined) => {
+      this.#options.onQuery?.(text);
+      return client.query<T>({ text, values: values as unknown[] | undefined, name: this.#nameOf(text) });
+    };
+    return {
+      isDistributed: this.isDistributed,
+      query: async <T extends object>(text: string, values?: readonly unknown[]) => (await send<T>(text, values)).rows,
+      write: async (text, values) => (await send(text, values)).rowCount ?? 0,
+    };
+  }
+
+  /** A statement with a name is planned once per connection: planning costs more than most of them. */
+  #nameOf(text: string): string | undefined {
+    if (!this.#mayName || this.#options.clock) return undefined; // with a test's clock the time stands in the text
+    const name = this.#names.get(text) ?? (this.#names.size < MAX_PREPARED_STATEMENTS ? `groundcrew_${this.#names.size}` : undefined);
+    if (name !== undefined) this.#names.set(text, name);
+    return name;
+  }
+
+  /** One round trip: a text without parameters may hold several statements. */
+  async #begin(client: PoolClient, sql: Sql): Promise<{ tx: Transaction; xid: string }> {
+    this.#options.onQuery?.("begin");
+    const begin = `begin isolation level read committed; ${SETTINGS}; select ${this.now} as now, pg_current_xact_id()::text as xid`;
+    const results = (await client.query(begin)) as unknown as QueryResult<{ now: number; xid: string }>[];
+    const [at] = results.flatMap(({ rows }) => rows);
+    return { tx: { ...sql, now: at?.now ?? 0, changed: new Set(), ended: new Set(), due: false }, xid: at?.xid ?? "" };
+  }
+}
+
+/**
+ * Of a transaction. Its statements look up few rows by their keys: statistics from when a table was small, or a plan made with
+ * them, must not lead the planner astray.
+ */
+const SETTINGS = [
+  `idle_in_transaction_session_timeout = ${POSTGRES_IDLE_MS}`,
+  `statement_timeout = ${POSTGRES_STATEMENT_MS}`,
+  "enable_seqscan = off",
+  "enable_hashjoin = off",
+  "enable_mergejoin = off",
+  "plan_cache_mode = force_generic_plan",
+]
+  .map((setting) => `set local ${setting}`)
+  .join("; ");
+
+/** What a transaction came to. */
+export interface Committed<T> {
+  value: T;
+  changed: Set<string>;
+  ended: Set<string>;
+  due: boolean;
+}
+
+/** The server is not through with a commit whose connection is lost. */
+class StillCommitting extends Error {
+  readonly code = "55P03";
+}
+
+async function rollback(client: PoolClient): Promise<Error | undefined> {
+  try {
+    await client.query("rollback");
+    return undefined;
+  } catch (error) {
+    return error as Error;
+  }
+}
+
+function configOf(url: string): ClientConfig {
+  return {
+    connectionString: url,
+    application_name: "groundcrew",
+    connectionTimeoutMillis: POSTGRES_CONNECT_MS,
+    query_timeout: POSTGRES_STATEMENT_MS + POSTGRES_CONNECT_MS, // a server that has vanished answers nothing at all
+    keepAlive: true,
+    types: parsers,
+  };
+}
+
+function poolOf(config: ClientConfig, max: number): Pool {
+  const pool = new Pool({ ...config, max, allowExitOnIdle: true, pipeline: true } as PoolConfig);
+  pool.on("error", () => {}); // an idle connection was lost: the pool has dropped it, and opens another when one is needed
+  return pool;
+}

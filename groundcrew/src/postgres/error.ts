@@ -1,0 +1,105 @@
+import { type ErrorCode, GroundcrewError, isError } from "../errors.ts";
+
+interface Meaning {
+  code: ErrorCode;
+  what: string;
+  fix: string;
+}
+
+/** Codes of PostgreSQL (https://www.postgresql.org/docs/current/errcodes-appendix.html), as far as they tell a user something. */
+const meanings: Record<string, Meaning> = {
+  "28P01": { code: "STORE_UNAVAILABLE", what: "refused the password", fix: "Check user and password in DATABASE_URL." },
+  "28000": {
+    code: "STORE_UNAVAILABLE",
+    what: "does not let this user in from here",
+    fix: "Check the user; if the server wants TLS, add `?sslmode=require` to DATABASE_URL.",
+  },
+  "3D000": { code: "STORE_UNAVAILABLE", what: "has no such database", fix: "Create it, or name another one in DATABASE_URL." },
+  "42501": {
+    code: "STORE_UNAVAILABLE",
+    what: "does not allow this user what is needed",
+    fix: "Grant `create` on the database, or all rights on the schema `groundcrew` and what is in it.",
+  },
+  "25006": {
+    code: "STORE_UNAVAILABLE",
+    what: "is read-only",
+    fix: "Name the primary server in DATABASE_URL, not a replica.",
+  },
+  "53100": { code: "STORE_FULL", what: "is on a disk that is full", fix: "Free some space; nothing that was accepted is lost." },
+  "53300": {
+    code: "STORE_BUSY",
+    what: "has no connection left",
+    fix: "Raise `max_connections`, put a pooler before it, or run fewer processes (each takes at most eleven).",
+  },
+  XX001: { code: "STORE_CORRUPT", what: "is damaged", fix: "Restore it from a backup." },
+  XX002: { code: "STORE_CORRUPT", what: "is damaged", fix: "Restore it from a backup." },
+};
+
+const AWAY: Meaning = { code: "STORE_UNAVAILABLE", what: "cannot be reached", fix: "Check that it runs and that DATABASE_URL names it." };
+const WAITS: Meaning = { code: "STORE_BUSY", what: "is too busy", fix: "Look for long transactions and locks." };
+
+/** Of the system and of the driver: nobody answers, or the line was cut. */
+const AWAY_CODES: ReadonlySet<string> = new Set([
+  "ECONNREFUSED",
+  "ECONNRESET",
+  "EPIPE",
+  "ETIMEDOUT",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+  "EAI_AGAIN",
+]);
+const AWAY_TEXT = /terminated|timeout exceeded|Query read timeout|not queryable|connection error/i;
+
+/** Deadlock, serialisation, lock and statement time-outs: the same again may well go through. */
+const WAITING_CODES: ReadonlySet<string> = new Set(["40001", "40P01", "55P03", "57014"]);
+
+function codeOf(error: unknown): string {
+  return String((error as { code?: unknown } | null)?.code ?? "");
+}
+
+/** 08: the connection; 57P: the server starts, stops or ended the session. */
+function isAway(error: unknown): boolean {
+  const code = codeOf(error);
+  if (code.startsWith("08") || code.startsWith("57P") || code === "25P03" || AWAY_CODES.has(code)) return true;
+  return code === "" && error instanceof Error && AWAY_TEXT.test(error.message);
+}
+
+/** A prepared statement that is not there, or there already: a pooler in transaction mode that knows nothing of them. */
+export function isUnnamed(error: unknown): boolean {
+  return codeOf(error) === "26000" || codeOf(error) === "42P05";
+}
+
+/** Whether the failure may pass by itself. */
+export function mayPass(error: unknown): boolean {
+  return isAway(error) || isUnnamed(error) || WAITING_CODES.has(codeOf(error)) || codeOf(error) === "53300" || codeOf(error) === "53100";
+}
+
+/** Whether the server itself said that nothing was done. */
+export function isRefusal(error: unknown): boolean {
+  return !isAway(error) && /^[0-9A-Z]{5}$/.test(codeOf(error));
+}
+
+/** Any failure as an error of ours, which names the store and says what can be done. */
+export function storeError(error: unknown, location: string): GroundcrewError {
+  if (isError(error)) return error;
+  const said = error instanceof Error ? error.message : String(error);
+  const meaning = meaningOf(error, said);
+  if (!meaning) return new GroundcrewError("INTERNAL", `The store ${location} failed: ${said}.`, { cause: error });
+  return new GroundcrewError(meaning.code, `The store ${location} ${meaning.what} (${said}).`, {
+    fix: meaning.fix,
+    cause: error,
+    ...(mayPass(error) ? { retryAfterMs: 1_000 } : {}),
+  });
+}
+
+function meaningOf(error: unknown, said: string): Meaning | undefined {
+  const known = meanings[codeOf(error)];
+  if (known) return known;
+  if (/SASL|password must be a string|no password/i.test(said)) return meanings["28P01"];
+  if (/does not support SSL|certificate|TLS|SSL/i.test(said)) {
+    return { code: "STORE_UNAVAILABLE", what: "cannot be reached over TLS", fix: "Check `sslmode` and the certificate in DATABASE_URL." };
+  }
+  if (codeOf(error) === "ENOTFOUND") return { ...AWAY, what: "has a host name that does not exist" };
+  if (isAway(error)) return AWAY;
+  return WAITING_CODES.has(codeOf(error)) ? WAITS : undefined;
+}

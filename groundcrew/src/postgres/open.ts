@@ -1,0 +1,89 @@
+import { type Clock, systemClock } from "../clock.ts";
+import { GroundcrewError } from "../errors.ts";
+import type { Store } from "../persistence/store.ts";
+import { Connection, type QueryObserver } from "./connection.ts";
+import { migrate } from "./migrate.ts";
+import type { Sql } from "./row.ts";
+import { migrations } from "./schema.ts";
+import { PostgresStore } from "./store.ts";
+
+export interface PostgresOptions {
+  /** Where the time comes from instead of the server; for tests. */
+  clock?: Clock;
+  /** How often a watcher looks for changes of other processes by itself, whether or not it hears of them. */
+  pollMs?: number;
+  /** Told the text of every statement. */
+  onQuery?: QueryObserver;
+  /** Whether to lock rows of one shard at a time. Default: whether the tables are distributed. */
+  isDistributed?: boolean;
+}
+
+/**
+ * Opens the store in a PostgreSQL database, and brings its tables up to date.
+ * @param url `postgres://user:password@host:port/database?sslmode=…`
+ * @throws GroundcrewError `STORE_UNAVAILABLE`, `STORE_BUSY`, `STORE_CORRUPT`, `STORE_TOO_NEW`, `CONFIG_INVALID`
+ */
+export async function openPostgres(url: string, options: PostgresOptions = {}): Promise<Store> {
+  const { clock, onQuery, pollMs } = options;
+  const location = locationOf(url);
+  const first = new Connection(url, location, { isDistributed: false });
+  const isDistributed = await first
+    .patiently(async () => {
+      const client = await first.dedicated();
+      try {
+        const sql = {
+          query: async <T extends object>(text: string, values?: readonly unknown[]) =>
+            (await client.query<T>(text, values as unknown[])).rows,
+        };
+        await mustBePrimary(sql, location);
+        await migrate(sql, migrations, location);
+        return await areTablesDistributed(sql);
+      } finally {
+        await client.end();
+      }
+    })
+    .finally(() => first.close());
+  const connection = new Connection(url, location, { clock, onQuery, isDistributed: options.isDistributed ?? isDistributed });
+  return new PostgresStore(connection, clock ?? systemClock, pollMs);
+}
+
+/** The URL as people may see it: without its password. */
+function locationOf(url: string): string {
+  try {
+    const { protocol, username, host, pathname } = new URL(url);
+    if (!host && !url.includes("?host=")) throw new TypeError("no host");
+    return `${protocol}//${username ? `${username}@` : ""}${host}${pathname}`;
+  } catch (cause) {
+    throw new GroundcrewError("CONFIG_INVALID", "The address of the PostgreSQL store is no URL.", {
+      fix: "Write postgres://user:password@host:5432/database; characters such as @ and / in the password as %40 and %2F.",
+      cause,
+    });
+  }
+}
+
+type Queries = Pick<Sql, "query">;
+
+async function mustBePrimary(sql: Queries, location: string): Promise<void> {
+  const [found] = await sql.query<{ replica: boolean; version: number }>(
+    "select pg_is_in_recovery() or current_setting('default_transaction_read_only')::boolean as replica, current_setting('server_version_num')::int as version",
+  );
+  if (found?.replica) {
+    throw new GroundcrewError("STORE_UNAVAILABLE", `The store ${location} is read-only.`, {
+      fix: "Name the primary server, not a replica.",
+    });
+  }
+  if (found && found.version < OLDEST) {
+    throw new GroundcrewError("CONFIG_INVALID", `The store ${location} is PostgreSQL ${Math.floor(found.version / 10_000)}.`, {
+      fix: "Use PostgreSQL 14 or newer.",
+    });
+  }
+}
+
+const OLDEST = 140_000;
+
+async function areTablesDistributed(sql: Queries): Promise<boolean> {
+  const [citus] = await sql.query<{ there: boolean }>("select to_regclass('pg_catalog.pg_dist_partition') is not null as there");
+  if (!citus?.there) return false;
+  const found = await sql.query("select 1 from pg_dist_partition where logicalrelid = 'groundcrew.runs'::regclass and partmethod = 'h'");
+  return found.length > 0;
+}

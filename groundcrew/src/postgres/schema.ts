@@ -1,0 +1,159 @@
+/**
+ * The tables of the PostgreSQL store, as numbered migrations that only go forward. One that has been released is never edited.
+ *
+ * Every hot table begins with `shard`, one of 256 that never change, and so does every unique key: the same tables can be spread
+ * over the machines of a distributed PostgreSQL (docs/decisions/0009-postgres-store.md). What belongs together stands in one
+ * shard: a session with its runs and all that is theirs (`shardOf` the session, which the run's id ends in), a start key, a blob
+ * with its references. There are no foreign keys: `sweep.ts` is the only place that deletes.
+ *
+ * Text that becomes a key has the collation "C": the order of lists is the order of ids, whatever the server's language is.
+ */
+export interface Migration {
+  sql: string;
+  /** The oldest schema version whose release still works on the result: expand first, contract one release later. */
+  worksFor: number;
+}
+
+export const migrations: readonly Migration[] = [
+  {
+    worksFor: 1,
+    sql: `
+  create table groundcrew.workers (
+    id          text   not null primary key,
+    host        text   not null,
+    pid         bigint not null,
+    started_at  text   not null,
+    lease_ms    bigint not null,
+    lease_until bigint not null
+  ) with (fillfactor = 50);
+
+  create table groundcrew.quotas (           -- one row per agent or tenant that has a quota: its lock, and its token bucket
+    scope  text not null primary key,
+    tokens double precision,
+    at     bigint
+  );
+
+  create table groundcrew.sessions (
+    shard      smallint not null,
+    tenant     text     not null collate "C",
+    id         text     not null collate "C",
+    agent      text     not null,
+    owner      text     not null,
+    roles      text     not null,
+    state      text,
+    turns      integer  not null,
+    created_at bigint   not null,
+    active_at  bigint   not null,
+    primary key (shard, tenant, id)
+  );
+  create index sessions_active on groundcrew.sessions (active_at, id, tenant);
+  create index sessions_tenant on groundcrew.sessions (tenant, active_at, id);
+  create index sessions_owner  on groundcrew.sessions (tenant, owner, active_at, id);
+  create index sessions_id     on groundcrew.sessions (shard, id);
+
+  create table groundcrew.runs (
+    shard       smallint not null,
+    id          text     not null collate "C",
+    agent       text     not null collate "C",
+    status      text     not null,
+    reason      text,
+    due_at      bigint,                         -- claimable from then on; null while only somebody else can move it
+    timed       boolean  not null default false, -- whether due_at was still to come when it was set: a clock that jumps back
+                                                 -- must not make what is due wait
+    start_at    bigint   not null,
+    priority    smallint not null,
+    tenant      text     not null collate "C",
+    owner       text     not null,
+    roles       text     not null,
+    session     text     collate "C",
+    turn        integer,
+    parent      text     collate "C",
+    parent_step text,
+    key         text,
+    worker      text,
+    epoch       integer  not null default 0,
+    streamed    boolean  not null default false, -- whether it has chunks
+    created_at  bigint   not null,
+    changed_at  bigint   not null,
+    finished_at bigint,
+    deadline    bigint   not null,
+    primary key (shard, id)
+  ) with (fillfactor = 80);
+  create index runs_ready    on groundcrew.runs (agent, tenant, priority, due_at, id) where due_at is not null and not timed;
+  create index runs_timed    on groundcrew.runs (agent, due_at)                       where due_at is not null and timed;
+  create index runs_held     on groundcrew.runs (worker)                              where worker is not null;
+  create index runs_finished on groundcrew.runs (finished_at)                         where finished_at is not null and session is null;
+  create index runs_streamed on groundcrew.runs (finished_at)                         where finished_at is not null and streamed;
+  create index runs_turns    on groundcrew.runs (shard, session, tenant, id)          where session is not null;
+  create index runs_waiting  on groundcrew.runs (shard, session, tenant, turn)        where session is not null and finished_at is null;
+  create index runs_children on groundcrew.runs (parent, id)                          where parent is not null;
+  create index runs_open     on groundcrew.runs (tenant, id)                          where finished_at is null;
+  create index runs_newest   on groundcrew.runs (id);
+  create index runs_tenant   on groundcrew.runs (tenant, id);
+  create index runs_owner    on groundcrew.runs (tenant, owner, id);
+  create index runs_agent    on groundcrew.runs (tenant, agent, id);
+
+  -- One row is one write: the JSON list of its events, numbered by the last of them. Text, not jsonb: nothing looks inside, and
+  -- jsonb refuses NUL.
+  create table groundcrew.events (
+    shard smallint not null,
+    run   text     not null collate "C",
+    last  integer  not null,
+    data  text     not null,
+    primary key (shard, run, last)
+  );
+
+  -- Likewise: chunks first to last of those that follow event after.
+  create table groundcrew.chunks (
+    shard smallint not null,
+    run   text     not null collate "C",
+    after integer  not null,
+    first integer  not null,
+    last  integer  not null,
+    data  text     not null,
+    primary key (shard, run, after, last)
+  );
+
+  create table groundcrew.signals (
+    shard    smallint not null,
+    run      text     not null collate "C",
+    n        bigint   not null generated by default as identity, -- in the order in which they came to their run
+    id       text     not null collate "C",
+    kind     text     not null,
+    name     text     not null,
+    value    text,
+    sender   text,
+    at       bigint   not null,
+    consumed boolean  not null default false,
+    primary key (shard, run, id)
+  );
+  create index signals_waiting on groundcrew.signals (shard, run, n) where not consumed;
+
+  create table groundcrew.starts (
+    shard  smallint not null,
+    tenant text     not null collate "C",
+    agent  text     not null collate "C",
+    key    text     not null collate "C",
+    hash   text     not null,
+    run    text     not null collate "C",
+    primary key (shard, tenant, agent, key)
+  );
+  create index starts_run on groundcrew.starts (run);
+
+  create table groundcrew.blobs (
+    shard smallint not null,
+    hash  text     not null collate "C",
+    data  text     not null,
+    primary key (shard, hash)
+  );
+
+  create table groundcrew.blob_refs (
+    shard smallint not null,
+    hash  text     not null collate "C",
+    run   text     not null collate "C",
+    primary key (shard, hash, run)
+  );
+  create index blob_refs_run on groundcrew.blob_refs (run);
+  `,
+  },
+];

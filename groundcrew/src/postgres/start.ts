@@ -1,0 +1,319 @@
+/** How a run begins, alone or as a turn of a session. */
+import { GroundcrewError } from "../errors.ts";
+import { MAX_QUEUED_TURNS } from "../limits.ts";
+import type { Outcome } from "../persistence/group-commit.ts";
+import { shardOf, shardOfRun } from "../persistence/id.ts";
+import { firstRows, millis } from "../persistence/prepare.ts";
+import { type Created, DEFAULT_PRIORITY, type NewRun, type RunRow } from "../persistence/store.ts";
+import { writeBlobs } from "./append.ts";
+import { mustHaveRoom, put } from "./inbox.ts";
+import { column, escaped, key, type RunRecord, type SessionRecord, type Transaction, toRunRow } from "./row.ts";
+
+type SessionTurn = NonNullable<NewRun["session"]>;
+
+/** A start key with the run that it started, as `groundcrew.starts` holds it. */
+interface Start {
+  shard: number;
+  tenant: string;
+  agent: string;
+  key: string;
+  hash: string;
+  run: string;
+}
+
+/** Refuses what the tables would not hold as it was given. @throws GroundcrewError `INPUT_INVALID`, `INTERNAL` */
+export function checkStart(run: NewRun): void {
+  key(run.id, "run id");
+  key(run.principal.tenant, "tenant");
+  key(run.principal.user, "user");
+  if (run.session) key(run.session.id, "session id");
+  if (run.start) key(run.start.key, "start key");
+  millis(run.dueAt, "dueAt");
+  millis(run.deadline, "deadline");
+  if (run.session && shardOf(run.session.id) !== shardOfRun(run.id)) {
+    throw new GroundcrewError("INTERNAL", `The id of run ${run.id} names another shard than its session ${run.session.id}.`, {
+      run: run.id,
+    });
+  }
+}
+
+/** Many runs outside of sessions, a statement per table. */
+export async function createAll(tx: Transaction, batch: readonly NewRun[]): Promise<Outcome[]> {
+  const before = await find(
+    tx,
+    batch.map(({ id }) => id),
+  );
+  const started = await claimKeys(
+    tx,
+    batch.filter(({ id }) => !before.has(id)),
+  );
+  const fresh: NewRun[] = [];
+  const pending = batch.map((run): (() => Outcome) => {
+    if (before.has(run.id)) return () => ({ error: idTaken(run) });
+    const start = run.start && started.get(keyOf(run));
+    if (start && start.run !== escaped(run.id)) {
+      if (start.hash !== run.start?.hash) return () => ({ error: conflict(run) });
+      return () => ({ value: { outcome: "existing", run: rows.get(start.run) } });
+    }
+    fresh.push(run);
+    return () => ({ value: { outcome: "created", run: rows.get(escaped(run.id)) } });
+  });
+  const others = [...started.values()].map(({ run }) => run).filter((id) => !fresh.some((run) => escaped(run.id) === id));
+  const [inserted, existing] = await Promise.all([
+    insert(
+      tx,
+      fresh.map((run) => recordOf(tx, run, null, false)),
+      fresh,
+    ),
+    find(tx, others),
+  ]);
+  const rows = new Map([...inserted, ...existing].map(([id, run]) => [escaped(id), run]));
+  return pending.map((outcome) => outcome());
+}
+
+function keyOf({ principal, agent, start }: NewRun): string {
+  return JSON.stringify([principal.tenant, agent, start?.key]);
+}
+
+/** Writes down who started first with each key; whoever else is writing the same key now is waited for. */
+async function claimKeys(tx: Transaction, runs: readonly NewRun[]): Promise<Map<string, Start>> {
+  const keyed = runs.filter(({ start }) => start !== undefined).map((run) => ({ of: keyOf(run), start: startOf(run) }));
+  if (keyed.length === 0) return new Map();
+  const unique = [...new Map(keyed.toReversed().map(({ of, start }) => [of, start])).values()];
+  const sorted = unique.sort(
+    (a, b) => a.shard - b.shard || compare(a.tenant, b.tenant) || compare(a.agent, b.agent) || compare(a.key, b.key),
+  );
+  const columns = [column(sorted, "shard"), column(sorted, "tenant"), column(sorted, "agent"), column(sorted, "key")];
+  await tx.query(
+    `insert into groundcrew.starts (shard, tenant, agent, key, hash, run)
+     select * from unnest($1::smallint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[]) on conflict do nothing`,
+    [...columns, column(sorted, "hash"), column(sorted, "run")],
+  );
+  const found = await tx.query<Start>(
+    `select s.* from unnest($1::smallint[], $2::text[], $3::text[], $4::text[]) as a (shard, tenant, agent, key)
+     join groundcrew.starts s on s.shard = a.shard and s.tenant = a.tenant and s.agent = a.agent and s.key = a.key`,
+    columns,
+  );
+  const stored = new Map(found.map((start) => [JSON.stringify([start.tenant, start.agent, start.key]), start]));
+  return new Map(
+    keyed.flatMap(({ of, start }) => {
+      const there = stored.get(JSON.stringify([start.tenant, start.agent, start.key]));
+      return there ? [[of, there] as const] : [];
+    }),
+  );
+}
+
+function compare(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+function startOf(run: NewRun): Start {
+  const { tenant } = run.principal;
+  const { key: given, hash } = run.start ?? { key: "", hash: "" };
+  const shard = shardOf([tenant, run.agent, given].join("\0"));
+  return { shard, tenant: escaped(tenant), agent: escaped(run.agent), key: escaped(given), hash, run: escaped(run.id) };
+}
+
+/** By id. */
+async function find(tx: Transaction, ids: readonly string[]): Promise<Map<string, RunRow>> {
+  if (ids.length === 0) return new Map();
+  const found = await tx.query<RunRecord>(
+    `select r.* from unnest($1::smallint[], $2::text[]) as a (shard, id) join groundcrew.runs r on r.shard = a.shard and r.id = a.id`,
+    [ids.map(shardOfRun), ids.map(escaped)],
+  );
+  return new Map(found.map((record) => [toRunRow(record).id, toRunRow(record)]));
+}
+
+type NewRecord = ReturnType<typeof recordOf>;
+
+function recordOf(tx: Transaction, run: NewRun, turn: number | null, waits: boolean) {
+  const dueAt = millis(run.dueAt, "dueAt");
+  return {
+    shard: shardOfRun(run.id),
+    id: escaped(run.id),
+    agent: escaped(run.agent),
+    due_at: waits ? null : dueAt,
+    timed: !waits && dueAt > tx.now,
+    start_at: dueAt,
+    priority: run.priority ?? DEFAULT_PRIORITY,
+    tenant: escaped(run.principal.tenant),
+    owner: escaped(run.principal.user),
+    roles: JSON.stringify(run.principal.roles),
+    session: run.session ? escaped(run.session.id) : null,
+    turn,
+    parent: run.parent ? escaped(run.parent.run) : null,
+    parent_step: run.parent ? escaped(run.parent.step) : null,
+    key: run.start ? escaped(run.start.key) : null,
+    deadline: millis(run.deadline, "deadline"),
+  };
+}
+
+const COLUMNS = {
+  shard: "smallint",
+  id: "text",
+  agent: "text",
+  due_at: "bigint",
+  timed: "boolean",
+  start_at: "bigint",
+  priority: "smallint",
+  tenant: "text",
+  owner: "text",
+  roles: "text",
+  session: "text",
+  turn: "integer",
+  parent: "text",
+  parent_step: "text",
+  key: "text",
+  deadline: "bigint",
+} as const satisfies Record<keyof NewRecord, string>;
+
+const NAMES = Object.keys(COLUMNS) as (keyof NewRecord)[];
+const ARRAYS = Object.values(COLUMNS).map((type, index) => `$${index + 1}::${type}[]`);
+const INSERT = `insert into groundcrew.runs (${NAMES.join(", ")}, status, created_at, changed_at)
+  select a.*, 'queued', $${NAMES.length + 1}, $${NAMES.length + 1} from unnest(${ARRAYS.join(", ")}) as a returning *`;
+
+async function insert(tx: Transaction, records: readonly NewRecord[], runs: readonly NewRun[]): Promise<Map<string, RunRow>> {
+  if (runs.length === 0) return new Map();
+  const events = runs.flatMap((run) => firstRows(run.events).map((row) => ({ ...row, shard: shardOfRun(run.id), run: escaped(run.id) })));
+  const blobs = runs.flatMap((run) => run.blobs.map((blob) => ({ ...blob, run: escaped(run.id) })));
+  const [inserted] = await Promise.all([
+    tx.query<RunRecord>(INSERT, [...NAMES.map((name) => column(records, name)), tx.now]),
+    tx.query(
+      "insert into groundcrew.events (shard, run, last, data) select * from unnest($1::smallint[], $2::text[], $3::int[], $4::text[])",
+      [column(events, "shard"), column(events, "run"), column(events, "last"), column(events, "data")],
+    ),
+    ...writeBlobs(tx, blobs),
+  ]);
+  for (const { id } of runs) tx.changed.add(id);
+  if (records.some(({ due_at, timed }) => due_at !== null && !timed)) tx.due = true;
+  return new Map(inserted.map((record) => [toRunRow(record).id, toRunRow(record)]));
+}
+
+/** One turn of a session. */
+export async function createTurn(tx: Transaction, run: NewRun, turn: SessionTurn): Promise<Created> {
+  if ((await find(tx, [run.id])).size > 0) throw idTaken(run);
+  const session = await holdSession(tx, run, turn.id);
+  const before = await startedBefore(tx, run);
+  if (before) return before;
+
+  const open = await openTurns(tx, session);
+  if (open.length > MAX_QUEUED_TURNS && turn.busy !== "steer") {
+    throw new GroundcrewError("INBOX_FULL", `${MAX_QUEUED_TURNS} turns are waiting in session ${turn.id}.`, { retryAfterMs: 1_000 });
+  }
+  const steered = open[0] ? await meet(tx, run, turn, toRunRow(open[0])) : null;
+  if (steered) return steered;
+
+  await remember(tx, run, run.id);
+  const number = session.turns + 1;
+  const created = { ...run, events: run.events.map((event) => (event.type === "run.created" ? { ...event, turn: number } : event)) };
+  const [inserted] = await Promise.all([
+    insert(tx, [recordOf(tx, run, number, open.length > 0)], [created]),
+    tx.query("update groundcrew.sessions set turns = $4, active_at = $5 where shard = $1 and tenant = $2 and id = $3", [
+      session.shard,
+      session.tenant,
+      session.id,
+      number,
+      tx.now,
+    ]),
+  ]);
+  return { outcome: "created", run: inserted.get(run.id) as RunRow };
+}
+
+/**
+ * The session's row, made where there is none, and held: turns are added, and pass, one at a time.
+ * @throws GroundcrewError `SESSION_NOT_FOUND` for a session of another agent or person: it shall not even be known to exist.
+ */
+async function holdSession(tx: Transaction, run: NewRun, id: string): Promise<SessionRecord> {
+  const { tenant, user, roles } = run.principal;
+  const at = [shardOf(id), escaped(tenant), escaped(id)];
+  await tx.query(
+    `insert into groundcrew.sessions (shard, tenant, id, agent, owner, roles, turns, created_at, active_at)
+     values ($1, $2, $3, $4, $5, $6, 0, $7, $7) on conflict do nothing`,
+    [...at, escaped(run.agent), escaped(user), JSON.stringify(roles), tx.now],
+  );
+  const [found] = await tx.query<SessionRecord>(
+    "select * from groundcrew.sessions where shard = $1 and tenant = $2 and id = $3 for no key update",
+    at,
+  );
+  if (found?.agent !== escaped(run.agent) || found.owner !== escaped(user)) {
+    throw new GroundcrewError("SESSION_NOT_FOUND", `There is no session ${JSON.stringify(id)} of this agent and user.`, { value: id });
+  }
+  return found;
+}
+
+async function startedBefore(tx: Transaction, run: NewRun): Promise<Created | null> {
+  if (!run.start) return null;
+  const { shard, tenant, agent, key: given } = startOf(run);
+  const [before] = await tx.query<Start>("select * from groundcrew.starts where shard = $1 and tenant = $2 and agent = $3 and key = $4", [
+    shard,
+    tenant,
+    agent,
+    given,
+  ]);
+  if (!before) return null;
+  const started = before.hash === run.start.hash ? [...(await find(tx, [before.run])).values()][0] : undefined;
+  if (!started) throw conflict(run);
+  return { outcome: "existing", run: started };
+}
+
+/** @throws GroundcrewError `START_CONFLICT` when the same key has started a run of another session just now. */
+async function remember(tx: Transaction, run: NewRun, started: string): Promise<void> {
+  if (!run.start) return;
+  const { shard, tenant, agent, key: given, hash } = startOf(run);
+  const made = await tx.query(
+    `insert into groundcrew.starts (shard, tenant, agent, key, hash, run) values ($1, $2, $3, $4, $5, $6)
+     on conflict do nothing returning run`,
+    [shard, tenant, agent, given, hash, escaped(started)],
+  );
+  if (made.length === 0) throw conflict(run);
+}
+
+function openTurns(tx: Transaction, { shard, tenant, id }: SessionRecord): Promise<RunRecord[]> {
+  return tx.query<RunRecord>(
+    "select * from groundcrew.runs where shard = $1 and tenant = $2 and session = $3 and finished_at is null order by turn",
+    [shard, tenant, id],
+  );
+}
+
+/** What a message does that comes while a turn is open. */
+async function meet(tx: Transaction, run: NewRun, turn: SessionTurn, open: RunRow): Promise<Created | null> {
+  if (turn.busy === "reject") {
+    throw new GroundcrewError("SESSION_BUSY", `Run ${open.id} is still answering in session ${turn.id}.`, {
+      run: open.id,
+      retryAfterMs: 1_000,
+    });
+  }
+  const from = run.principal.user;
+  if (turn.busy === "interrupt") {
+    await put(tx, { id: `interrupt:${run.id}`, run: open.id, kind: "cancel", name: "cancel", value: INTERRUPTED, from });
+  }
+  if (turn.busy !== "steer" || (await isCancelled(tx, open.id))) return null;
+  const message = { id: run.id, run: open.id, kind: "message" as const, name: "message", value: turn.message, from };
+  await mustHaveRoom(tx, open.id);
+  await put(tx, message);
+  await remember(tx, run, open.id);
+  return { outcome: "steered", run: (await find(tx, [open.id])).get(open.id) ?? open };
+}
+
+/** Whether the run was asked to end; it will answer no more messages. */
+async function isCancelled(tx: Transaction, run: string): Promise<boolean> {
+  const found = await tx.query("select 1 from groundcrew.signals where shard = $1 and run = $2 and kind = 'cancel' limit 1", [
+    shardOfRun(run),
+    escaped(run),
+  ]);
+  return found.length > 0;
+}
+
+const INTERRUPTED = "interrupted by a newer message";
+
+function idTaken(run: NewRun): GroundcrewError {
+  return new GroundcrewError("START_CONFLICT", `There is a run ${run.id} already.`, { run: run.id });
+}
+
+function conflict(run: NewRun): GroundcrewError {
+  const given = run.start?.key ?? "";
+  return new GroundcrewError("START_CONFLICT", `The key ${JSON.stringify(given)} has started a run of ${run.agent} with another input.`, {
+    value: given,
+    fix: "Use a new key for a new request.",
+  });
+}

@@ -1,0 +1,219 @@
+/**
+ * The store for many machines: any PostgreSQL from version 14 on, any number of processes. Appends and starts of one process
+ * go in group commits, everything else in a transaction of its own (docs/decisions/0009-postgres-store.md).
+ */
+import type { Clock } from "../clock.ts";
+import { GroundcrewError, isError } from "../errors.ts";
+import type { DumpPage, StoredUnit } from "../persistence/dump.ts";
+import { GroupCommit, type Outcome } from "../persistence/group-commit.ts";
+import { type PreparedAppend, prepareAppend } from "../persistence/prepare.ts";
+import type {
+  Append,
+  Appended,
+  Change,
+  Claim,
+  Created,
+  Cursor,
+  NewRun,
+  Page,
+  Quotas,
+  RunFilter,
+  RunRow,
+  SessionFilter,
+  SessionRow,
+  Signal,
+  Store,
+  SweepPolicy,
+  SweepReport,
+  WorkerIdentity,
+} from "../persistence/store.ts";
+import { Appender } from "./append.ts";
+import { Claims, nextDue } from "./claim.ts";
+import type { Committed, Connection } from "./connection.ts";
+import { dumpPage, mustBeIdle } from "./dump.ts";
+import { mayPass, storeError } from "./error.ts";
+import { ofWorker, signal } from "./inbox.ts";
+import { readBlob, readJournal, readLast, readPage } from "./journal.ts";
+import { join, leave, Reaper, renew } from "./lease.ts";
+import { findRun, findSession, listRuns, listSessions } from "./list.ts";
+import { loadAll } from "./load.ts";
+import type { Transaction } from "./row.ts";
+import { checkStart, createAll, createTurn } from "./start.ts";
+import { sweep } from "./sweep.ts";
+import { Watch } from "./watch.ts";
+
+export class PostgresStore implements Store {
+  readonly location: string;
+  readonly #connection: Connection;
+  readonly #clock: Clock;
+  readonly #appends: GroupCommit<PreparedAppend>;
+  readonly #starts: GroupCommit<NewRun>;
+  readonly #claims: Claims;
+  readonly #reaper: Reaper;
+  readonly #watch: Watch;
+  #closing: Promise<void> | undefined;
+
+  constructor(connection: Connection, clock: Clock, pollMs: number | undefined) {
+    this.location = connection.location;
+    this.#connection = connection;
+    this.#clock = clock;
+    const appender = new Appender(connection);
+    this.#appends = this.#grouped((batch) => appender.flush(batch));
+    this.#starts = this.#grouped((batch) => connection.once((tx) => createAll(tx, batch)));
+    this.#claims = new Claims(connection, (work) => this.#commit(work));
+    this.#reaper = new Reaper(connection, (work) => this.#commit(work));
+    this.#watch = new Watch(connection, clock, pollMs);
+  }
+
+  join(worker: WorkerIdentity, leaseMs: number): Promise<void> {
+    return this.#commit((tx) => join(tx, worker, leaseMs));
+  }
+
+  renew(worker: string, leaseMs: number): Promise<boolean> {
+    return this.#commit((tx) => renew(tx, worker, leaseMs));
+  }
+
+  isAlive(worker: string): Promise<boolean> {
+    return this.#reaper.isAlive(worker);
+  }
+
+  leave(worker: string): Promise<void> {
+    return this.#commit((tx) => leave(tx, worker));
+  }
+
+  async create(run: NewRun): Promise<Created> {
+    checkStart(run);
+    const { session } = run;
+    if (session) return this.#commit((tx) => createTurn(tx, run, session));
+    return this.#starts.submit(run, weight(run.events.length * 200 + sizeOf(run.blobs))) as Promise<Created>;
+  }
+
+  async claim(worker: string, agents: readonly string[], limit: number, quotas?: Quotas): Promise<Claim[]> {
+    await this.#reaper.reap(worker, this.#clock.now());
+    return this.#claims.claim(worker, agents, limit, quotas);
+  }
+
+  async append(write: Append): Promise<Appended> {
+    const prepared = prepareAppend(write);
+    return this.#appends.submit(prepared, weight(prepared.bytes)) as Promise<Appended>;
+  }
+
+  signal(message: Omit<Signal, "at">): Promise<boolean> {
+    return this.#commit((tx) => signal(tx, message));
+  }
+
+  inbox(worker: string): Promise<Signal[]> {
+    return ofWorker(this.#connection, worker);
+  }
+
+  nextDue(agents: readonly string[]): Promise<number | null> {
+    return nextDue(this.#connection, agents);
+  }
+
+  run(id: string): Promise<RunRow | null> {
+    return findRun(this.#connection, id);
+  }
+
+  runs(filter: RunFilter): Promise<RunRow[]> {
+    return listRuns(this.#connection, filter);
+  }
+
+  read(run: string, after: Cursor, limit: number): Promise<Page> {
+    return readPage(this.#connection, run, after, limit);
+  }
+
+  journal(run: string): ReturnType<Store["journal"]> {
+    return readJournal(this.#connection, run);
+  }
+
+  last(run: string): ReturnType<Store["last"]> {
+    return readLast(this.#connection, run);
+  }
+
+  session(tenant: string, id: string): Promise<SessionRow | null> {
+    return findSession(this.#connection, tenant, id);
+  }
+
+  sessions(filter: SessionFilter): Promise<SessionRow[]> {
+    return listSessions(this.#connection, filter);
+  }
+
+  blob(hash: string): Promise<string | null> {
+    return readBlob(this.#connection, hash);
+  }
+
+  sweep(policy: SweepPolicy): Promise<SweepReport> {
+    return this.#commit((tx) => sweep(tx, policy));
+  }
+
+  async dump(after: string | null, limit: number): Promise<DumpPage> {
+    return this.#connection.read(async (sql) => {
+      await mustBeIdle(sql, this.#connection.now, this.location);
+      return dumpPage(sql, after, limit);
+    });
+  }
+
+  load(units: readonly StoredUnit[]): Promise<void> {
+    return this.#commit(async (tx) => {
+      await mustBeIdle(tx, tx.now, this.location);
+      await loadAll(tx, units);
+    });
+  }
+
+  watch(listener: (change: Change) => void): () => void {
+    return this.#watch.add(listener);
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    await Promise.all([this.#appends.close(), this.#starts.close()]);
+    await this.#watch.close();
+    await this.#connection.close();
+  }
+
+  /** A transaction, and what it changed told. */
+  async #commit<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {
+    if (this.#closing) throw new GroundcrewError("CLOSED", "The store is closed.");
+    return this.#told(await this.#connection.transaction(work));
+  }
+
+  #told<T>({ value, changed, ended, due }: Committed<T>): T {
+    if (changed.size > 0) this.#watch.tell({ runs: changed, ended, due });
+    return value;
+  }
+
+  #grouped<W>(write: (batch: readonly W[]) => Promise<Committed<Outcome[]>>): GroupCommit<W> {
+    const flush = async (batch: readonly W[]) => this.#told(await write(batch));
+    return new GroupCommit<W>({
+      flush: (batch) =>
+        flush(batch).catch((failure) => {
+          if (mayPass(failure) || isError(failure)) throw failure;
+          return this.#oneByOne(batch, flush, failure);
+        }),
+      transient: (failure) => (mayPass(failure) ? storeError(failure, this.location) : null),
+    });
+  }
+
+  /** One write broke the batch. It is to blame alone: the others are written without it. */
+  async #oneByOne<W>(batch: readonly W[], flush: (batch: readonly W[]) => Promise<Outcome[]>, failure: unknown): Promise<Outcome[]> {
+    if (batch.length === 1) return [{ error: storeError(failure, this.location) }];
+    const outcomes: Outcome[] = [];
+    for (const write of batch) outcomes.push(...(await flush([write]).catch((error) => [{ error: storeError(error, this.location) }])));
+    return outcomes;
+  }
+}
+
+/** What a write weighs in a batch, in rows of a few kilobytes. */
+function weight(bytes: number): number {
+  return 1 + Math.floor(bytes / BYTES_PER_ROW);
+}
+
+const BYTES_PER_ROW = 8192;
+
+function sizeOf(blobs: readonly { data: string }[]): number {
+  return blobs.reduce((sum, { data }) => sum + data.length, 0);
+}

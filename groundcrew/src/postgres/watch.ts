@@ -1,0 +1,163 @@
+/**
+ * Who wants to know of changes. Own ones are told at once; other processes announce theirs by NOTIFY, which is a hint: it may
+ * be lost on the way, or swallowed by a pooler, so a watcher also looks by itself, seldom while it hears and often while not.
+ *
+ * An announcement is no part of the transaction it is about: PostgreSQL lets transactions that notify commit only one after
+ * the other.
+ */
+import { randomUUID } from "node:crypto";
+import type { Client } from "pg";
+import type { Clock } from "../clock.ts";
+import { ANNOUNCE_EVERY_MS, DEAF_POLL_MS, ECHO_MS, LISTENING_POLL_MS, MAX_ANNOUNCEMENT_BYTES, RELISTEN_MS } from "../limits.ts";
+import type { Change } from "../persistence/store.ts";
+import type { Connection } from "./connection.ts";
+
+const CHANNEL = "groundcrew";
+
+/** What is said: who says it, whether a run may have become due, and which runs changed; null for more than fit in. */
+interface Announcement {
+  from: string;
+  due: boolean;
+  runs: string[] | null;
+  ended: string[];
+}
+
+type Told = Extract<Change, { ended: unknown }>;
+
+export class Watch {
+  readonly #connection: Connection;
+  readonly #clock: Clock;
+  readonly #pollMs: number | undefined;
+  readonly #self = randomUUID();
+  readonly #listeners = new Set<(change: Change) => void>();
+  #ear: Client | undefined;
+  #hears = false;
+  #isClosed = false;
+  #stopPolling = () => {};
+  #stopRetry = () => {};
+  #unsaid: { runs: Set<string>; ended: Set<string>; due: boolean } | undefined;
+  #rests = false;
+
+  /** @param pollMs how often to look by itself, whether it hears or not. Default: `LISTENING_POLL_MS` or `DEAF_POLL_MS`. */
+  constructor(connection: Connection, clock: Clock, pollMs: number | undefined) {
+    this.#connection = connection;
+    this.#clock = clock;
+    this.#pollMs = pollMs;
+  }
+
+  add(listener: (change: Change) => void): () => void {
+    const own = (change: Change) => listener(change); // the same function may watch twice
+    this.#listeners.add(own);
+    if (this.#listeners.size === 1) {
+      void this.#listen();
+      this.#poll();
+    }
+    return () => {
+      if (this.#listeners.delete(own) && this.#listeners.size === 0) void this.#rest();
+    };
+  }
+
+  /** Own changes, which are durable by now. */
+  tell(change: Told): void {
+    this.#pass(change);
+    this.#unsaid ??= { runs: new Set(), ended: new Set(), due: false };
+    for (const run of change.runs) this.#unsaid.runs.add(run);
+    for (const run of change.ended) this.#unsaid.ended.add(run);
+    this.#unsaid.due ||= change.due === true;
+    if (!this.#rests) this.#announce();
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    this.#listeners.clear();
+    await this.#rest();
+  }
+
+  #pass(change: Change): void {
+    for (const listener of this.#listeners) queueMicrotask(() => listener(change));
+  }
+
+  /** The first change of a burst is announced at once, the others together a little later. */
+  #announce(): void {
+    const said = this.#unsaid;
+    if (!said || this.#isClosed) return;
+    this.#unsaid = undefined;
+    this.#rests = true;
+    const runs = [...said.runs].join().length < MAX_ANNOUNCEMENT_BYTES / 2 ? [...said.runs] : null;
+    const words: Announcement = { from: this.#self, due: said.due, runs, ended: runs ? [...said.ended] : [] };
+    this.#notify(words);
+    setTimeout(() => {
+      this.#rests = false;
+      this.#announce();
+    }, ANNOUNCE_EVERY_MS).unref();
+  }
+
+  /** Whoever misses it looks by itself: a server that is away is noticed by everything else. */
+  #notify(words: Announcement): void {
+    this.#connection.query("select pg_notify($1, $2)", [CHANNEL, JSON.stringify(words)]).catch(() => {});
+  }
+
+  /** Trouble with listening is trouble of this connection alone, and only makes it poll: what matters is read, not heard. */
+  async #listen(): Promise<void> {
+    if (this.#ear || this.#isClosed || this.#listeners.size === 0) return;
+    try {
+      const ear = await this.#connection.dedicated();
+      this.#ear = ear;
+      (ear as Client & { unref(): void }).unref(); // to listen is no reason for a process to stay
+      ear.on("notification", ({ payload }) => this.#heard(payload ?? ""));
+      ear.once("end", () => this.#lost(ear));
+      await ear.query(`listen ${CHANNEL}`);
+      if (this.#listeners.size === 0) return await this.#rest();
+      this.#notify({ from: this.#self, due: false, runs: [], ended: [] }); // to hear oneself: the proof that it does hear
+      this.#retryIn(ECHO_MS, () => !this.#hears && this.#lost(ear));
+    } catch {
+      this.#retryIn(RELISTEN_MS, () => void this.#listen());
+    }
+  }
+
+  #heard(payload: string): void {
+    const { from, due, runs, ended } = JSON.parse(payload) as Announcement;
+    if (!this.#hears) {
+      this.#hears = true;
+      this.#poll();
+    }
+    if (from === this.#self || runs?.length === 0) return;
+    this.#pass(runs ? { runs: new Set(runs), ended: new Set(ended), due, isForeign: true } : { runs: null });
+  }
+
+  #lost(ear: Client): void {
+    if (this.#ear !== ear) return;
+    this.#ear = undefined;
+    this.#hears = false;
+    void ear.end().catch(() => {});
+    if (this.#listeners.size === 0) return;
+    this.#pass({ runs: null }); // something may have been said meanwhile
+    this.#poll();
+    this.#retryIn(RELISTEN_MS, () => void this.#listen());
+  }
+
+  #retryIn(ms: number, task: () => void): void {
+    this.#stopRetry();
+    const timer = setTimeout(task, ms);
+    timer.unref();
+    this.#stopRetry = () => clearTimeout(timer);
+  }
+
+  #poll(): void {
+    this.#stopPolling();
+    const everyMs = this.#pollMs ?? (this.#hears ? LISTENING_POLL_MS : DEAF_POLL_MS);
+    this.#stopPolling = this.#clock.after(everyMs, () => {
+      this.#pass({ runs: null });
+      this.#poll();
+    });
+  }
+
+  async #rest(): Promise<void> {
+    this.#stopPolling();
+    this.#stopRetry();
+    const ear = this.#ear;
+    this.#ear = undefined;
+    this.#hears = false;
+    await ear?.end().catch(() => {});
+  }
+}

@@ -1,0 +1,95 @@
+/** A TCP proxy that does to connections what networks do. */
+import { once } from "node:events";
+import { connect, createServer, type Server, type Socket } from "node:net";
+
+export class TcpProxy {
+  readonly #server: Server;
+  readonly #target: number;
+  readonly #sockets = new Set<Socket>();
+  #isHolding = false;
+  #isRefusing = false;
+
+  private constructor(target: number) {
+    this.#target = target;
+    this.#server = createServer({ noDelay: true }, (near) => this.#serve(near));
+  }
+
+  /** In front of `port` of this machine. */
+  static async before(port: number): Promise<TcpProxy> {
+    const proxy = new TcpProxy(port);
+    proxy.#server.listen(0, "127.0.0.1");
+    await once(proxy.#server, "listening");
+    return proxy;
+  }
+
+  get port(): number {
+    return (this.#server.address() as { port: number }).port;
+  }
+
+  /** The same URL through the proxy. */
+  url(direct: string): string {
+    const through = new URL(direct);
+    through.port = String(this.port);
+    return through.href;
+  }
+
+  /** Resets all connections. */
+  cut(): void {
+    for (const socket of [...this.#sockets]) socket.resetAndDestroy();
+  }
+
+  /** A black hole: from now on nothing comes through, in no direction, and nobody is told. */
+  hold(): void {
+    this.#isHolding = true;
+    for (const socket of this.#sockets) socket.pause();
+  }
+
+  /** What was held back arrives late. */
+  resume(): void {
+    this.#isHolding = false;
+    for (const socket of this.#sockets) socket.resume();
+  }
+
+  /** From now on new connections are reset. */
+  refuse(): void {
+    this.#isRefusing = true;
+  }
+
+  accept(): void {
+    this.#isRefusing = false;
+  }
+
+  async close(): Promise<void> {
+    const closed = once(this.#server, "close");
+    this.#server.close();
+    this.cut();
+    await closed;
+  }
+
+  #serve(near: Socket): void {
+    if (this.#isRefusing) {
+      near.resetAndDestroy();
+      return;
+    }
+    const far = connect({ port: this.#target, host: "127.0.0.1", noDelay: true });
+    this.#pass(near, far);
+    this.#pass(far, near);
+  }
+
+  #pass(from: Socket, to: Socket): void {
+    this.#sockets.add(from);
+    if (this.#isHolding) from.pause();
+    from.on("data", (data) => {
+      if (!to.write(data)) from.pause();
+    });
+    to.on("drain", () => {
+      if (!this.#isHolding) from.resume();
+    });
+    from.on("end", () => to.end());
+    from.on("error", () => to.resetAndDestroy());
+    from.on("close", () => {
+      this.#sockets.delete(from);
+      to.destroySoon();
+    });
+  }
+}
