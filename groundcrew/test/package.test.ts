@@ -19,6 +19,7 @@ const MAX_UNPACKED_BYTES = 1024 * 1024;
 /** Another one needs its line in `docs/decisions/0001-one-package-and-its-dependencies.md`. */
 const DEPENDENCIES = ["@hono/node-server", "@hono/zod-openapi", "canonicalize", "devalue", "eventsource-parser", "hono", "ms"];
 const PEERS = ["ai", "zod"];
+const OPTIONAL_PEERS = ["pg"];
 
 const work = mkdtempSync(join(tmpdir(), "groundcrew-package-"));
 const installed = join(work, "user/node_modules/groundcrew");
@@ -48,7 +49,7 @@ function install(): void {
     mkdirSync(dirname(target), { recursive: true });
     writeFileSync(target, contents.readFile(path));
   }
-  for (const name of [...Object.keys(manifest.dependencies), ...Object.keys(manifest.peerDependencies)]) {
+  for (const name of [...DEPENDENCIES, ...PEERS]) {
     const link = join(work, "user/node_modules", name);
     mkdirSync(dirname(link), { recursive: true });
     symlinkSync(join(root, "node_modules", name), link);
@@ -112,10 +113,11 @@ describe("its dependencies", () => {
 
   test("are the few that were decided on", () => {
     expect(Object.keys(manifest.dependencies).sort()).toEqual(DEPENDENCIES);
-    expect(Object.keys(manifest.peerDependencies).sort()).toEqual(PEERS);
+    expect(Object.keys(manifest.peerDependencies).sort()).toEqual([...PEERS, ...OPTIONAL_PEERS].sort());
+    expect(Object.keys(manifest.peerDependenciesMeta)).toEqual(OPTIONAL_PEERS);
   });
 
-  test.each([...DEPENDENCIES, ...PEERS])("%s has its reason in the decision", (name) => {
+  test.each([...DEPENDENCIES, ...PEERS, ...OPTIONAL_PEERS])("%s has its reason in the decision", (name) => {
     expect(decision).toContain(`| \`${name}\` |`);
   });
 

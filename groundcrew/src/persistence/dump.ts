@@ -7,7 +7,6 @@ import { GroundcrewError } from "../errors.ts";
 import type { ParkReason } from "./event.ts";
 import { hashValue } from "./hash.ts";
 import type { JsonValue } from "./json-value.ts";
-import type { Priority, RunStatus } from "./store.ts";
 
 export type StoredUnit = StoredSession | StoredBlob | StoredRun;
 
@@ -39,7 +38,7 @@ export interface StoredRun {
   id: string;
   agent: string;
   /** Never `running`: what a worker held that is gone waits for the next one. */
-  status: Exclude<RunStatus, "running">;
+  status: "queued" | "parked" | "succeeded" | "failed" | "cancelled" | "expired";
   reason: ParkReason | null;
   dueAt: number | null;
   /** Whether `dueAt` was still to come when it was set. */
@@ -56,7 +55,7 @@ export interface StoredRun {
   /** Who held it and did not hand it back: its next claim is a takeover. */
   worker: string | null;
   epoch: number;
-  priority: Priority;
+  priority: 1 | 2 | 3 | 4 | 5;
   createdAt: number;
   changedAt: number;
   finishedAt: number | null;
@@ -129,7 +128,7 @@ export function unitName(unit: StoredUnit): string {
 }
 
 /** Where a run stands that somebody held: nobody is at work on a store that is moved, so it was lost and is due at once. */
-export function givenUp<T extends { status: RunStatus; changedAt: number; dueAt: number | null; timed: boolean }>(run: T) {
+export function givenUp<T extends Pick<StoredRun, "changedAt" | "dueAt" | "timed">>(run: T & { status: StoredRun["status"] | "running" }) {
   const { status } = run;
   if (status !== "running") return { ...run, status };
   return { ...run, status: "queued" as const, dueAt: run.changedAt, timed: false };

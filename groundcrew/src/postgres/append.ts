@@ -9,37 +9,13 @@ import { shardOf, shardOfRun } from "../persistence/id.ts";
 import { outOfOrder, type PreparedAppend } from "../persistence/prepare.ts";
 import type { SignalKind, Transition } from "../persistence/store.ts";
 import type { Committed, Connection } from "./connection.ts";
-import { move, settleEnds } from "./move.ts";
+import { type Accepted, type Held, move, settleEnds } from "./move.ts";
 import { column, escaped, key, shardsOf, type Transaction, together, unescaped } from "./row.ts";
-
-/** A run as the appends of this batch find it, one after the other. */
-export interface Held {
-  shard: number;
-  id: string;
-  epoch: number;
-  worker: string | null;
-  tenant: string;
-  session: string | null;
-  parent: string | null;
-  parent_step: string | null;
-  streamed: boolean;
-  head: number;
-  /** The last chunk behind the head. */
-  chunk: number;
-}
 
 interface Waiting {
   run: string;
   id: string;
   kind: SignalKind;
-}
-
-/** An append that is to be written, with its run. */
-export interface Accepted {
-  run: Held;
-  append: PreparedAppend;
-  /** Where its run goes, if anywhere. */
-  next: Transition | undefined;
 }
 
 /** Something is not as this process remembers it: nothing was written, and everything has to be asked for. */

@@ -1,9 +1,32 @@
 /** Where runs go when their worker gives them up: parked, back into the queue, or to their end with all that hangs on it. */
-import { millis } from "../persistence/prepare.ts";
-import type { RunStatus, TerminalStatus } from "../persistence/store.ts";
-import type { Accepted, Held } from "./append.ts";
+import { millis, type PreparedAppend } from "../persistence/prepare.ts";
+import type { RunStatus, TerminalStatus, Transition } from "../persistence/store.ts";
 import { tell } from "./inbox.ts";
 import { column, shardsOf, type Transaction, unescaped } from "./row.ts";
+
+/** A run as the appends of this batch find it, one after the other. */
+export interface Held {
+  shard: number;
+  id: string;
+  epoch: number;
+  worker: string | null;
+  tenant: string;
+  session: string | null;
+  parent: string | null;
+  parent_step: string | null;
+  streamed: boolean;
+  head: number;
+  /** The last chunk behind the head. */
+  chunk: number;
+}
+
+/** An append that is to be written, with its run. */
+export interface Accepted {
+  run: Held;
+  append: PreparedAppend;
+  /** Where its run goes, if anywhere. */
+  next: Transition | undefined;
+}
 
 interface Moved {
   shard: number;

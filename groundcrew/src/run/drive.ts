@@ -23,6 +23,7 @@ export async function takeUp(deps: ExecutionDeps, claim: Claim): Promise<Executi
   recover(execution);
   await loadSessionState(execution);
   execution.receive(claim.signals);
+  execution.heedCancel();
   if (deps.clock.now() >= claim.run.deadline) execution.halt({ to: "expired" });
   return execution;
 }

@@ -182,9 +182,14 @@ export class Execution {
     for (const signal of fresh) this.#record(signal);
     if (fresh.length === 0) return;
     this.journal.flush();
+    this.heedCancel();
+    this.poke();
+  }
+
+  /** A cancel that is on record ends the run, also when the worker that recorded it did not come to that. */
+  heedCancel(): void {
     const { cancel } = this.state;
     if (cancel) this.halt({ to: "cancelled", why: cancel.why, ...(cancel.from !== undefined && { by: cancel.from }) });
-    else this.poke();
   }
 
   /** Keeps what people said to a run that ends without an answer: it belongs to the conversation. */

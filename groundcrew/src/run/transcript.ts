@@ -2,7 +2,7 @@
  * What an agent's run looks like to its model, read off the run's state, and what is to be done next. Nothing here acts, so
  * the first execution and every resume decide the same from the same state.
  */
-import type { ModelMessage, ToolResultPart } from "ai";
+import type { AssistantModelMessage, ModelMessage, ToolResultPart } from "ai";
 import type { RunState, StepState } from "../persistence/fold.ts";
 import type { JsonValue } from "../persistence/json-value.ts";
 import { contentOf, type ModelStep, type ToolCall, textOf, toolCallsOf } from "../persistence/model-step.ts";
@@ -62,9 +62,16 @@ export async function closedTranscript(state: RunState, decode: Decode): Promise
   const { messages, openCalls } = await transcriptOf(state, decode);
   if (openCalls.length === 0) return messages;
   const open = openCalls.map((call) => textResult(call, "error-text", "This call was not finished."));
-  const last = messages.at(-1);
-  if (last?.role !== "tool") return [...messages, { role: "tool", content: open }];
-  return [...messages.slice(0, -1), { ...last, content: [...last.content, ...open] }];
+  const asked = messages.findLastIndex(
+    (message) => message.role === "assistant" && toolCallIdsOf(message).has(openCalls[0]?.toolCallId ?? ""),
+  );
+  const next = messages[asked + 1]; // results stand directly behind the calls, whatever people said meanwhile
+  if (next?.role === "tool") return messages.with(asked + 1, { ...next, content: [...next.content, ...open] });
+  return messages.toSpliced(asked + 1, 0, { role: "tool", content: open });
+}
+
+function toolCallIdsOf({ content }: AssistantModelMessage): Set<string> {
+  return new Set(typeof content === "string" ? [] : content.flatMap((part) => (part.type === "tool-call" ? part.toolCallId : [])));
 }
 
 /** Finished model steps as `prepareStep` and `stopWhen` of the AI SDK look at them. */

@@ -245,6 +245,26 @@ describe("a message that comes while a turn is running", () => {
     expect(model.doStreamCalls[1]?.prompt.map(({ role }) => role)).toEqual(["user", "assistant", "tool", "user"]);
   });
 
+  test("a turn that was cancelled in a call, with a message behind the call, leaves a conversation that models accept", async () => {
+    const began = gate();
+    const model = scripted([{ calls: [call("work", {}, "w")] }, "the next turn's answer"]);
+    const work = tool({
+      inputSchema: anything,
+      execute: (_, { abortSignal }) => {
+        began.open();
+        return new Promise((_resolve, reject) => abortSignal?.addEventListener("abort", () => reject(abortSignal.reason)));
+      },
+    });
+    const crew = makeCrew([agent("a", { model, tools: { work } })]);
+    const run = await crew.start("a", { prompt: "go", session: "s" });
+    await began.opened;
+    await crew.start("a", { prompt: "hurry", session: "s", whenBusy: "steer" });
+    await until("the message has arrived", async () => (await run.journal()).some(({ type }) => type === "message.received"));
+    const next = await crew.start("a", { prompt: "forget it", session: "s", whenBusy: "interrupt" });
+    expect(await next.result()).toBe("the next turn's answer");
+    expect(model.doStreamCalls[1]?.prompt.map(({ role }) => role)).toEqual(["user", "assistant", "tool", "user", "user"]);
+  });
+
   test("`steer` as the turn is ending is answered, by this turn or by the next, two hundred times out of two hundred", async () => {
     const heard: string[] = [];
     const model = scripted(({ prompt }) => {

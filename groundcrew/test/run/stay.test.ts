@@ -231,3 +231,24 @@ test("a run whose worker is gone is said to be interrupted, not to be at work", 
   await until("its lease has run out", async () => (await run.view()).summary.startsWith("Interrupted"));
   await store.close();
 });
+
+test("a cancel that a worker recorded before it died ends the run at the next one, before anything else is done", async () => {
+  const store = await openSqlite(tempStore());
+  let acted = 0;
+  const flows = [flow("f", async (ctx) => ctx.step("act", () => ++acted))];
+  const starter = makeCrew(flows, { store, worker: false });
+  const run = await starter.start("f", { input: null });
+  await run.cancel("not needed any more");
+  await store.join({ id: "dies", host: "another machine", pid: 1, startedAt: "" }, 60_000);
+  const [claim] = await store.claim("dies", ["f"], 1);
+  const fact = { at: Date.now(), seq: 2, type: "cancel.requested", id: claim?.signals[0]?.id ?? "", why: "not needed any more" } as const;
+  const write = { run: run.id, worker: "dies", epoch: claim?.epoch ?? 0, events: [fact], chunks: [], blobs: [], consumed: [fact.id] };
+  await store.append(write);
+  await store.leave("dies");
+  const crew = makeCrew(flows, { store });
+  await crew.work();
+  await expect(run.result()).rejects.toMatchObject({ code: "RUN_CANCELLED" });
+  expect(acted).toBe(0);
+  await crew.close();
+  await store.close();
+});
