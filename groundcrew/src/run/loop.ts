@@ -2,7 +2,7 @@
  * The one loop. It looks at the state of the run, does the next thing, and looks again: open tool calls are run, an answer
  * without calls ends the run, anything else asks the model. A resumed run enters at the top like a new one.
  */
-import { asSchema, type StopCondition, type Tool, type ToolSet } from "ai";
+import { asSchema, type ModelMessage, type StopCondition, type Tool, type ToolSet } from "ai";
 import type { Agent, CheckedPolicy } from "../agent.ts";
 import { coerceError, describe, GroundcrewError, isError } from "../errors.ts";
 import { DEFAULT_MODEL_TIMEOUT_MS, DEFAULT_TOOL_TIMEOUT_MS, MAX_ATTEMPTS, MAX_PARALLEL_TOOLS } from "../limits.ts";
@@ -22,11 +22,10 @@ export async function runAgent(execution: Execution, agent: Agent): Promise<unkn
   const history = await historyOf(deps.store, run, agent.historyTurns, decode);
   for (let isResumed = true; ; isResumed = false) {
     const transcript = await transcriptOf(state, decode);
-    transcript.messages = [...history, ...transcript.messages];
     const last = transcript.steps.at(-1);
-    if (transcript.openCalls.length > 0) await runTools(execution, agent, transcript, isResumed);
+    if (transcript.openCalls.length > 0) await runTools(execution, agent, transcript, history, isResumed);
     else if (last && !transcript.isUnseen && (await isOver(execution, agent, transcript.steps))) return outputOf(agent, last);
-    else await askModel(execution, agent, transcript);
+    else await askModel(execution, agent, transcript, history);
   }
 }
 
@@ -47,7 +46,8 @@ async function isOver({ state, journal }: Execution, agent: Agent, steps: ModelS
   return answers.some(Boolean);
 }
 
-async function askModel(execution: Execution, agent: Agent, { messages, steps }: Transcript): Promise<void> {
+async function askModel(execution: Execution, agent: Agent, transcript: Transcript, history: readonly ModelMessage[]): Promise<void> {
+  const { steps } = transcript;
   if (steps.length >= agent.steps) {
     throw new GroundcrewError("STEP_CAP_REACHED", `Agent "${agent.name}" has used its ${agent.steps} model steps without an answer.`, {
       run: execution.run.id,
@@ -69,12 +69,19 @@ async function askModel(execution: Execution, agent: Agent, { messages, steps }:
     failure: "MODEL_FAILED",
     run: async ({ signal, attempt }) => {
       const onChunk = (chunk: unknown) => journal.chunk(step, attempt, chunk as JsonValue);
-      const answer = await callModel({ agent, messages, steps: sdkSteps, signal, onChunk });
+      const { messages } = await asHeardBy(execution, step, transcript);
+      const answer = await callModel({ agent, messages: [...history, ...messages], steps: sdkSteps, signal, onChunk });
       usage = journal.encode(answer.usage, "usage");
       return withUniqueCallIds(answer.step, isTaken);
     },
     describe: () => ({ usage }),
   });
+}
+
+/** What this attempt of a model step is to be shown: a message may have come since the run was last looked at. */
+async function asHeardBy({ state, journal }: Execution, step: string, known: Transcript): Promise<Transcript> {
+  if (state.messages.length === known.arrived) return known;
+  return transcriptOf(state, (json) => journal.decode(json), state.steps.get(step)?.seq);
 }
 
 function modelName(agent: Agent): string {
@@ -86,12 +93,19 @@ function modelName(agent: Agent): string {
  * Runs the open calls side by side. One that fails is an answer for the model; one in doubt makes the run wait once the others are done.
  * @param isResumed whether an earlier stay asked for them: the agent may have been another one then.
  */
-async function runTools(execution: Execution, agent: Agent, { messages, openCalls }: Transcript, isResumed: boolean): Promise<void> {
+async function runTools(
+  execution: Execution,
+  agent: Agent,
+  { messages, openCalls }: Transcript,
+  history: readonly ModelMessage[],
+  isResumed: boolean,
+): Promise<void> {
+  const shown = [...history, ...messages];
   const queue = [...openCalls];
   const lane = async () => {
     for (let call = queue.shift(); call; call = queue.shift()) {
       if (isResumed) await meetNewTool(execution, agent, call);
-      await runTool(execution, agent, call, messages);
+      await runTool(execution, agent, call, shown);
     }
   };
   await Promise.all(Array.from({ length: Math.min(MAX_PARALLEL_TOOLS, openCalls.length) }, lane));

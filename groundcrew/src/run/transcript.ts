@@ -25,6 +25,8 @@ export interface Transcript {
   openCalls: ToolCall[];
   /** Whether a message came that no model step has seen. */
   isUnseen: boolean;
+  /** How many messages had come when this was read. */
+  arrived: number;
 }
 
 export function modelStepKey(number: number): string {
@@ -35,13 +37,22 @@ export function toolStepKey(toolCallId: string): string {
   return `tool:${toolCallId}`;
 }
 
-export async function transcriptOf(state: RunState, decode: Decode): Promise<Transcript> {
-  const input = (await decode(state.created?.input)) as AgentInput | undefined;
-  const transcript: Transcript = { messages: [...(input?.messages ?? [])], steps: [], openCalls: [], isUnseen: false };
+/** @param until messages that came behind this event are left out. */
+export async function transcriptOf(state: RunState, decode: Decode, until = Number.POSITIVE_INFINITY): Promise<Transcript> {
   const arrived = [...state.messages];
+  const input = (await decode(state.created?.input)) as AgentInput | undefined;
+  const transcript: Transcript = {
+    messages: [...(input?.messages ?? [])],
+    steps: [],
+    openCalls: [],
+    isUnseen: false,
+    arrived: arrived.length,
+  };
   for (let number = 1; ; number++) {
     const step = state.steps.get(modelStepKey(number));
-    while (arrived[0] && (step === undefined || arrived[0].seq < step.seq)) {
+    // An answer has seen what had come when the attempt that gave it began; without one, everything is still to be shown.
+    const seen = step?.status === "succeeded" ? step.seq : until;
+    while (arrived[0] && arrived[0].seq < seen) {
       transcript.messages.push((await decode(arrived.shift()?.message)) as ModelMessage);
       transcript.isUnseen = true;
     }

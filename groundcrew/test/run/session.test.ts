@@ -1,4 +1,4 @@
-import { tool } from "ai";
+import { APICallError, tool } from "ai";
 import { describe, expect, expectTypeOf, test } from "vitest";
 import { z } from "zod";
 import { agent } from "../../src/agent.ts";
@@ -263,6 +263,42 @@ describe("a message that comes while a turn is running", () => {
     const next = await crew.start("a", { prompt: "forget it", session: "s", whenBusy: "interrupt" });
     expect(await next.result()).toBe("the next turn's answer");
     expect(model.doStreamCalls[1]?.prompt.map(({ role }) => role)).toEqual(["user", "assistant", "tool", "user", "user"]);
+  });
+
+  test("`steer` while a model is asked that then fails is shown to it at the next attempt, and not twice", async () => {
+    const hold = gate();
+    const began = gate();
+    const model = scripted(async ({ n }) => {
+      if (n > 1) return "answer";
+      began.open();
+      await hold.opened;
+      throw new APICallError({ message: "overloaded", url: "", requestBodyValues: {}, statusCode: 529, isRetryable: true });
+    });
+    const crew = makeCrew([agent("a", { model })]);
+    const run = await crew.start("a", { prompt: "go", session: "s" });
+    await began.opened;
+    await crew.start("a", { prompt: "hurry", session: "s", whenBusy: "steer" });
+    await until("the message has arrived", async () => (await run.journal()).some(({ type }) => type === "message.received"));
+    hold.open();
+    expect(await run.result()).toBe("answer");
+    expect(model.doStreamCalls.map(({ prompt }) => shown(prompt))).toEqual([["user: go"], ["user: go", "user: hurry"]]);
+  });
+
+  test("a message that came while the model was asked is not lost to the conversation when the turn is cancelled then", async () => {
+    const began = gate();
+    const model = scripted(({ n }) => {
+      if (n > 1) return "answer";
+      began.open();
+      return new Promise<never>(() => {});
+    });
+    const crew = makeCrew([agent("a", { model })]);
+    const run = await crew.start("a", { prompt: "go", session: "s" });
+    await began.opened;
+    await crew.start("a", { prompt: "hurry", session: "s", whenBusy: "steer" });
+    await until("the message has arrived", async () => (await run.journal()).some(({ type }) => type === "message.received"));
+    const next = await crew.start("a", { prompt: "start over", session: "s", whenBusy: "interrupt" });
+    expect(await next.result()).toBe("answer");
+    expect(shown(model.doStreamCalls[1]?.prompt ?? [])).toEqual(["user: go", "user: hurry", "user: start over"]);
   });
 
   test("`steer` as the turn is ending is answered, by this turn or by the next, two hundred times out of two hundred", async () => {
