@@ -109,7 +109,7 @@ export class Crew {
     const definition = this.#definition(name);
     const store = await this.#open();
     if (this.#mayWork) await this.#work();
-    const creating = store.create(newRunOf(definition, request, this.#codec, this.#clock));
+    const creating = store.create(newRunOf(definition, request, this.#codec, clockOf(store, this.#clock)));
     this.#worker?.poke(); // now: its claim goes into the same commit
     const { run } = await creating;
     if (request.session !== undefined) this.#worker?.poke(); // it may have told a turn at work something, which no claim finds
@@ -140,7 +140,8 @@ export class Crew {
 
   /** Deletes what has outlived its retention, or only counts it. A running worker does this by itself. */
   async cleanup(options: { dryRun?: boolean } = {}): Promise<SweepReport> {
-    const cleaner = new Cleaner(await this.#open(), this.#clock, this.#retention, this.#onTrouble);
+    const store = await this.#open();
+    const cleaner = new Cleaner(store, clockOf(store, this.#clock), this.#retention, this.#onTrouble);
     return cleaner.sweep(options.dryRun ?? false);
   }
 
@@ -221,7 +222,7 @@ export class Crew {
 
   async #startWorker(): Promise<void> {
     const store = await this.#open();
-    const clock = this.#clock;
+    const clock = clockOf(store, this.#clock);
     const deps = {
       store,
       codec: this.#codec,
@@ -249,7 +250,14 @@ export class Crew {
       if (this.#mayWork && !this.#closed.signal.aborted) void this.#work().catch(this.#onTrouble);
     };
     return new Run(
-      { store, codec: this.#codec, clock: this.#clock, poke: () => this.#worker?.poke(), lendAHand, closed: this.#closed.signal },
+      {
+        store,
+        codec: this.#codec,
+        clock: clockOf(store, this.#clock),
+        poke: () => this.#worker?.poke(),
+        lendAHand,
+        closed: this.#closed.signal,
+      },
       id,
     );
   }
@@ -315,6 +323,11 @@ function checkLease(value: number): number {
 function checkConcurrency(value: number): number {
   if (Number.isInteger(value) && value >= 1) return value;
   throw new GroundcrewError("CONFIG_INVALID", `Expected \`worker.concurrency\` to be a whole number from 1, got ${value}.`, { value });
+}
+
+/** Timers of this process, and the time of the store: workers whose clocks differ agree on what is due. */
+function clockOf(store: Store, clock: Clock): Clock {
+  return { now: () => store.now(), after: (delayMs, task) => clock.after(delayMs, task) };
 }
 
 function closed(): GroundcrewError {

@@ -161,6 +161,36 @@ describe("a definition that cannot work is refused before anything runs, naming 
       "CONFIG_INVALID",
       /retention\.run.*runs, sessions, chunks/,
     ],
+    ["limits that are no object", () => untyped(agent, "a", { model, limits: 5 }), "AGENT_INVALID", /agent "a"\.limits.*concurrency.*5/],
+    [
+      "a limit that does not exist",
+      () => untyped(agent, "a", { model, limits: { concurency: 5 } }),
+      "AGENT_INVALID",
+      /limits\.concurency.*concurrency, rate/,
+    ],
+    [
+      "a concurrency of none",
+      () => untyped(agent, "a", { model, limits: { concurrency: 0 } }),
+      "AGENT_INVALID",
+      /limits\.concurrency.*from 1.*0/,
+    ],
+    ["half a place", () => untyped(flow, "f", async () => 1, { limits: { concurrency: 1.5 } }), "AGENT_INVALID", /flow "f"\.limits.*1\.5/],
+    [
+      "a rate that is a number",
+      () => untyped(agent, "a", { model, limits: { rate: 100 } }),
+      "AGENT_INVALID",
+      /limits\.rate.*runs.*per.*100/,
+    ],
+    ["a rate of nothing", () => untyped(agent, "a", { model, limits: { rate: { runs: 0, per: "1m" } } }), "AGENT_INVALID", /rate\.runs.*0/],
+    ["a rate without a time", () => untyped(agent, "a", { model, limits: { rate: { runs: 1 } } }), "DURATION_INVALID", /limits\.rate\.per/],
+    ["a rate per no time", () => untyped(agent, "a", { model, limits: { rate: { runs: 1, per: 0 } } }), "AGENT_INVALID", /rate\.per.*0/],
+    ["limits of tenants that are none", () => untyped(groundcrew, { agents: [], tenants: "all" }), "CONFIG_INVALID", /tenants.*"all"/],
+    [
+      "a concurrency of tenants below zero",
+      () => untyped(groundcrew, { agents: [], tenants: { concurrency: -1 } }),
+      "CONFIG_INVALID",
+      /tenants\.concurrency.*-1/,
+    ],
     ["no concurrency", () => untyped(groundcrew, { agents: [], worker: { concurrency: 0 } }), "CONFIG_INVALID", /concurrency.*0/],
     ["a lease too short to keep", () => untyped(groundcrew, { agents: [], worker: { lease: 0 } }), "CONFIG_INVALID", /lease/],
     ["a class registered twice", () => untyped(groundcrew, { agents: [], classes: [codecOf("U"), codecOf("U")] }), "CONFIG_INVALID", /U/],
@@ -194,6 +224,14 @@ describe("what a definition says is taken as it is", () => {
     expect(taken.settings).toMatchObject({ instructions: "be kind", temperature: 0 });
     expect(taken.settings.stopWhen).toBe(settings.stopWhen);
     expect(new ToolLoopAgent(settings)).toBeInstanceOf(ToolLoopAgent);
+  });
+
+  test("limits are the runtime's own and not a setting of the model", () => {
+    const taken = agent("a", { model, limits: { concurrency: 2, rate: { runs: 10, per: "1m" } } });
+    expect(taken.limits).toEqual({ concurrency: 2, rate: { runs: 10, perMs: 60_000 } });
+    expect(taken.settings).not.toHaveProperty("limits");
+    expect(flow("f", async () => 1, { limits: { rate: { runs: 1, per: 500 } } }).limits).toEqual({ rate: { runs: 1, perMs: 500 } });
+    expect(flow("f", async () => 1).limits).toBeUndefined();
   });
 
   test("a tool without a policy happens once; no policy is inherited from a name that every object has", () => {

@@ -37,7 +37,7 @@ const target: CommandSpec["options"] = {
     help: "Its API key. Better in $GROUNDCREW_API_KEY, which other users of the machine cannot see.",
   },
   ...config,
-  store: { type: "string", value: "file", help: "Store file, for commands that need no agent." },
+  store: { type: "string", value: "store", help: "Store file or postgres:// URL, for commands that need no agent." },
 };
 
 const detach: CommandSpec["options"] = {
@@ -137,6 +137,16 @@ export const commands: readonly CommandSpec[] = [
     args: [],
     help: "Delete what has outlived its retention. A running worker does this by itself.",
     options: { ...target, "dry-run": { type: "boolean", help: "Only say what would go." } },
+  },
+  {
+    name: "store",
+    args: ["copy|distribute"],
+    help: "copy: move a whole store to another place, e.g. from a file to PostgreSQL. distribute: spread its tables over the machines of a PostgreSQL with Citus.",
+    options: {
+      from: { type: "string", value: "store", help: "copy: the store to read, e.g. file:.groundcrew/crew.db" },
+      to: { type: "string", value: "store", help: "copy: the store to fill, e.g. postgres://user@host/database" },
+      store: { type: "string", value: "url", help: "distribute: the PostgreSQL store." },
+    },
   },
   { name: "help", args: ["[command|CODE]"], help: "Explain a command, or an error by its code.", options: {} },
 ];

@@ -115,15 +115,15 @@ function requirePlace(): string {
 async function openStore(path: string, need: Need): Promise<Backend> {
   if (need !== "runs")
     throw usage("A bare store has neither agents nor a stated retention.", "Name the config file with --config instead.");
-  const file = resolve(path);
-  if (!existsSync(file)) {
-    throw new GroundcrewError("STORE_UNAVAILABLE", `There is no store file ${file}.`, {
+  const [{ fileOf, isPostgres }, { groundcrew }] = await Promise.all([import("../store.ts"), import("../runtime.ts")]);
+  const store = isPostgres(path) ? path : resolve(fileOf(path));
+  if (!isPostgres(path) && !existsSync(store)) {
+    throw new GroundcrewError("STORE_UNAVAILABLE", `There is no store file ${store}.`, {
       value: path,
       fix: "The default is .groundcrew/crew.db in your project.",
     });
   }
-  const { groundcrew } = await import("../runtime.ts");
-  return local(groundcrew({ agents: [], store: file, worker: false }));
+  return local(groundcrew({ agents: [], store, worker: false }));
 }
 
 function local(crew: Crew): Backend {

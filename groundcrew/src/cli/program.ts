@@ -20,6 +20,7 @@ const handlers: Readonly<Record<string, () => Promise<Handler>>> = {
   cancel: async () => (await import("./act.ts")).cancel,
   retry: async () => (await import("./act.ts")).retry,
   fork: async () => (await import("./act.ts")).fork,
+  store: async () => (await import("./store.ts")).store,
   cleanup: async () => (await import("./act.ts")).cleanup,
 };
 

@@ -233,6 +233,8 @@ export type Change =
 export interface Store {
   /** For people: a path, or a URL without its password. */
   readonly location: string;
+  /** The store's time, as well as this process knows it: what is compared with times that stand in the store is taken from here. */
+  now(): number;
 
   // A worker's life. Leases are per worker: one small write renews all its runs.
   join(worker: WorkerIdentity, leaseMs: number): Promise<void>;

@@ -16,7 +16,7 @@ import {
   POSTGRES_WRITERS,
   STORE_PATIENCE_MS,
 } from "../limits.ts";
-import { isRefusal, isUnnamed, mayPass, storeError } from "./error.ts";
+import { isRefusal, isStale, isUnnamed, mayPass, storeError } from "./error.ts";
 import type { Sql, Transaction } from "./row.ts";
 
 const INT8 = 20;
@@ -45,6 +45,8 @@ export class Connection implements Sql {
   readonly #writers: Pool;
   readonly #readers: Pool;
   readonly #options: ConnectionOptions;
+  /** How far the server's clock, in milliseconds since 1970, is ahead of the time that this process has been running. */
+  #ahead = Date.now() - performance.now();
   readonly #names = new Map<string, string>();
   #mayName = true;
   #isClosed = false;
@@ -129,6 +131,16 @@ export class Connection implements Sql {
     }
   }
 
+  /** The time on the store's clock as it was told last, and went on since: this process's own clock has no part in it. */
+  localNow(): number {
+    return this.#options.clock ? this.#options.clock.now() : Math.round(performance.now() + this.#ahead);
+  }
+
+  /** To be called with each time that the server tells. */
+  hearTime(now: number): void {
+    this.#ahead = now - performance.now();
+  }
+
   /** The time on the store's clock, as an SQL expression. */
   get now(): string {
     return this.#options.clock ? String(this.#options.clock.now()) : SERVER_NOW;
@@ -159,6 +171,7 @@ export class Connection implements Sql {
       return await run(this.#sqlOf(client), client);
     } catch (error) {
       if (isUnnamed(error)) this.#mayName = false; // a pooler before the server gave us another's session
+      if (isStale(error)) lost ??= error as Error; // with this connection go the plans that it keeps
       // What state the session is in after a failure is not worth knowing: refused writes do not come this way.
       lost ??= await rollback(client);
       throw error;
@@ -194,6 +207,7 @@ export class Connection implements Sql {
     const begin = `begin isolation level read committed; ${SETTINGS}; select ${this.now} as now, pg_current_xact_id()::text as xid`;
     const results = (await client.query(begin)) as unknown as QueryResult<{ now: number; xid: string }>[];
     const [at] = results.flatMap(({ rows }) => rows);
+    if (at) this.hearTime(at.now);
     return { tx: { ...sql, now: at?.now ?? 0, changed: new Set(), ended: new Set(), due: false }, xid: at?.xid ?? "" };
   }
 }

@@ -18,8 +18,9 @@ export async function findRun(sql: Queries, id: string): Promise<RunRow | null> 
 /** Newest first. @throws GroundcrewError `CURSOR_INVALID` */
 export async function listRuns(sql: Queries, filter: RunFilter): Promise<RunRow[]> {
   const { before } = filter;
-  if (before !== undefined && !(await findRun(sql, before))) throw noPlace(before);
-  const { text, values } = runsQuery(filter);
+  const place = before === undefined ? null : await findRun(sql, before);
+  if (before !== undefined && !place) throw noPlace(before);
+  const { text, values } = runsQuery(filter, place);
   return (await sql.query<RunRecord>(text, values)).map(toRunRow);
 }
 
@@ -43,7 +44,7 @@ interface Query {
   values: unknown[];
 }
 
-function runsQuery({ tenant, user, agent, session, parent, status, before, limit }: RunFilter): Query {
+function runsQuery({ tenant, user, agent, session, parent, status, limit }: RunFilter, before: RunRow | null): Query {
   const where = new Conditions();
   where.and("tenant =", tenant);
   where.and("owner =", user);
@@ -51,12 +52,15 @@ function runsQuery({ tenant, user, agent, session, parent, status, before, limit
   if (session !== undefined) where.and("shard =", shardOf(session));
   where.and("session =", session);
   where.and("parent =", parent);
-  where.and("id <", before);
+  // Turns of one session have an order of their own; ids follow the clocks of the processes that made them.
+  const inTurn = session !== undefined && tenant !== undefined && (before === null || before.session === session);
+  where.and(inTurn ? "turn <" : "id <", inTurn ? (before?.turn ?? undefined) : before?.id);
   if (status) where.and("status = any", status);
   // Open runs are few and finished ones many: going down all runs for the few would be long. Only the empty text, which takes
   // the order out of the choice of the index, keeps the planner from it.
   const onlyOpen = status !== undefined && !status.some(isTerminal);
   if (onlyOpen) where.and("finished_at is null");
+  if (inTurn) return where.query("select * from groundcrew.runs", "order by turn desc", limit);
   const order = onlyOpen && tenant === undefined && session === undefined && parent === undefined ? "id || ''" : "id";
   return where.query("select * from groundcrew.runs", `order by ${order} desc`, limit);
 }

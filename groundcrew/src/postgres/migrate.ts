@@ -52,7 +52,7 @@ async function step(sql: Connected, migrations: readonly Migration[], location: 
     const before = await prepared(sql, location);
     const migration = migrations[before.version];
     if (migration) {
-      
+      await sql.query(`set local lock_timeout = ${MIGRATION_LOCK_MS}`);
       await sql.query(migration.sql);
       await sql.query("update groundcrew.meta set version = $1, works_for = $2", [before.version + 1, migration.worksFor]);
     } else if (before.works_for > migrations.length) {

@@ -84,7 +84,7 @@ export const migrations: readonly Migration[] = [
   create index runs_held     on groundcrew.runs (worker)                              where worker is not null;
   create index runs_finished on groundcrew.runs (finished_at)                         where finished_at is not null and session is null;
   create index runs_streamed on groundcrew.runs (finished_at)                         where finished_at is not null and streamed;
-  create index runs_turns    on groundcrew.runs (shard, session, tenant, id)          where session is not null;
+  create index runs_turns    on groundcrew.runs (shard, session, tenant, turn)         where session is not null;
   create index runs_waiting  on groundcrew.runs (shard, session, tenant, turn)        where session is not null and finished_at is null;
   create index runs_children on groundcrew.runs (parent, id)                          where parent is not null;
   create index runs_open     on groundcrew.runs (tenant, id)                          where finished_at is null;

@@ -7,7 +7,7 @@ import { firstRows, millis } from "../persistence/prepare.ts";
 import { type Created, DEFAULT_PRIORITY, type NewRun, type RunRow } from "../persistence/store.ts";
 import { writeBlobs } from "./append.ts";
 import { mustHaveRoom, put } from "./inbox.ts";
-import { column, escaped, key, type RunRecord, type SessionRecord, type Transaction, toRunRow } from "./row.ts";
+import { column, escaped, key, type RunRecord, type SessionRecord, shardsOf, type Transaction, toRunRow, unescaped } from "./row.ts";
 
 type SessionTurn = NonNullable<NewRun["session"]>;
 
@@ -39,44 +39,55 @@ export function checkStart(run: NewRun): void {
 
 /** Many runs outside of sessions, a statement per table. */
 export async function createAll(tx: Transaction, batch: readonly NewRun[]): Promise<Outcome[]> {
+  const started = await claimKeys(tx, batch);
   const before = await find(
     tx,
     batch.map(({ id }) => id),
   );
-  const started = await claimKeys(
-    tx,
-    batch.filter(({ id }) => !before.has(id)),
-  );
   const fresh: NewRun[] = [];
+  const taken: Start[] = [];
   const pending = batch.map((run): (() => Outcome) => {
-    if (before.has(run.id)) return () => ({ error: idTaken(run) });
     const start = run.start && started.get(keyOf(run));
-    if (start && start.run !== escaped(run.id)) {
+    if (start && !start.isNew(run)) {
       if (start.hash !== run.start?.hash) return () => ({ error: conflict(run) });
       return () => ({ value: { outcome: "existing", run: rows.get(start.run) } });
+    }
+    if (before.has(run.id)) {
+      if (run.start) taken.push(startOf(run));
+      return () => ({ error: idTaken(run) });
     }
     fresh.push(run);
     return () => ({ value: { outcome: "created", run: rows.get(escaped(run.id)) } });
   });
-  const others = [...started.values()].map(({ run }) => run).filter((id) => !fresh.some((run) => escaped(run.id) === id));
-  const [inserted, existing] = await Promise.all([
-    insert(
-      tx,
-      fresh.map((run) => recordOf(tx, run, null, false)),
-      fresh,
-    ),
-    find(tx, others),
-  ]);
-  const rows = new Map([...inserted, ...existing].map(([id, run]) => [escaped(id), run]));
+  await forget(tx, taken);
+  const records = fresh.map((run) => recordOf(tx, run, null, false));
+  const inserted = await insert(tx, records, fresh);
+  const others = [...started.values()].map(({ run }) => run).filter((id) => !inserted.has(unescaped(id)));
+  const rows = new Map([...inserted, ...(await find(tx, others.map(unescaped)))].map(([id, run]) => [escaped(id), run]));
   return pending.map((outcome) => outcome());
+}
+
+/** Start keys that were written down for runs which are not begun. */
+async function forget(tx: Transaction, starts: readonly Start[]): Promise<void> {
+  if (starts.length === 0) return;
+  await tx.write("delete from groundcrew.starts where shard = any($1) and run = any($2) and key = any($3)", [
+    shardsOf(starts),
+    column(starts, "run"),
+    column(starts, "key"),
+  ]);
 }
 
 function keyOf({ principal, agent, start }: NewRun): string {
   return JSON.stringify([principal.tenant, agent, start?.key]);
 }
 
+/** Who started first with a key, and whether this transaction has written that down, for which run. */
+interface First extends Start {
+  isNew(run: NewRun): boolean;
+}
+
 /** Writes down who started first with each key; whoever else is writing the same key now is waited for. */
-async function claimKeys(tx: Transaction, runs: readonly NewRun[]): Promise<Map<string, Start>> {
+async function claimKeys(tx: Transaction, runs: readonly NewRun[]): Promise<Map<string, First>> {
   const keyed = runs.filter(({ start }) => start !== undefined).map((run) => ({ of: keyOf(run), start: startOf(run) }));
   if (keyed.length === 0) return new Map();
   const unique = [...new Map(keyed.toReversed().map(({ of, start }) => [of, start])).values()];
@@ -84,23 +95,30 @@ async function claimKeys(tx: Transaction, runs: readonly NewRun[]): Promise<Map<
     (a, b) => a.shard - b.shard || compare(a.tenant, b.tenant) || compare(a.agent, b.agent) || compare(a.key, b.key),
   );
   const columns = [column(sorted, "shard"), column(sorted, "tenant"), column(sorted, "agent"), column(sorted, "key")];
-  await tx.query(
+  const made = await tx.query<Start>(
     `insert into groundcrew.starts (shard, tenant, agent, key, hash, run)
-     select * from unnest($1::smallint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[]) on conflict do nothing`,
+     select * from unnest($1::smallint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[]) on conflict do nothing
+     returning tenant, agent, key`,
     [...columns, column(sorted, "hash"), column(sorted, "run")],
   );
+  const isMade = new Set(made.map(textOf));
   const found = await tx.query<Start>(
     `select s.* from unnest($1::smallint[], $2::text[], $3::text[], $4::text[]) as a (shard, tenant, agent, key)
      join groundcrew.starts s on s.shard = a.shard and s.tenant = a.tenant and s.agent = a.agent and s.key = a.key`,
     columns,
   );
-  const stored = new Map(found.map((start) => [JSON.stringify([start.tenant, start.agent, start.key]), start]));
+  const stored = new Map(found.map((start) => [textOf(start), start]));
   return new Map(
     keyed.flatMap(({ of, start }) => {
-      const there = stored.get(JSON.stringify([start.tenant, start.agent, start.key]));
-      return there ? [[of, there] as const] : [];
+      const there = stored.get(textOf(start));
+      const isNew = (run: NewRun) => isMade.has(textOf(start)) && there?.run === escaped(run.id);
+      return there ? [[of, { ...there, isNew }] as const] : [];
     }),
   );
+}
+
+function textOf({ tenant, agent, key: given }: Pick<Start, "tenant" | "agent" | "key">): string {
+  return JSON.stringify([tenant, agent, given]);
 }
 
 function compare(a: string, b: string): number {
@@ -191,10 +209,10 @@ async function insert(tx: Transaction, records: readonly NewRecord[], runs: read
 
 /** One turn of a session. */
 export async function createTurn(tx: Transaction, run: NewRun, turn: SessionTurn): Promise<Created> {
-  if ((await find(tx, [run.id])).size > 0) throw idTaken(run);
   const session = await holdSession(tx, run, turn.id);
   const before = await startedBefore(tx, run);
   if (before) return before;
+  if ((await find(tx, [run.id])).size > 0) throw idTaken(run);
 
   const open = await openTurns(tx, session);
   if (open.length > MAX_QUEUED_TURNS && turn.busy !== "steer") {
@@ -251,7 +269,7 @@ async function startedBefore(tx: Transaction, run: NewRun): Promise<Created | nu
     given,
   ]);
   if (!before) return null;
-  const started = before.hash === run.start.hash ? [...(await find(tx, [before.run])).values()][0] : undefined;
+  const started = before.hash === run.start.hash ? [...(await find(tx, [unescaped(before.run)])).values()][0] : undefined;
   if (!started) throw conflict(run);
   return { outcome: "existing", run: started };
 }

@@ -45,7 +45,6 @@ import { Watch } from "./watch.ts";
 export class PostgresStore implements Store {
   readonly location: string;
   readonly #connection: Connection;
-  readonly #clock: Clock;
   readonly #appends: GroupCommit<PreparedAppend>;
   readonly #starts: GroupCommit<NewRun>;
   readonly #claims: Claims;
@@ -56,13 +55,16 @@ export class PostgresStore implements Store {
   constructor(connection: Connection, clock: Clock, pollMs: number | undefined) {
     this.location = connection.location;
     this.#connection = connection;
-    this.#clock = clock;
     const appender = new Appender(connection);
     this.#appends = this.#grouped((batch) => appender.flush(batch));
     this.#starts = this.#grouped((batch) => connection.once((tx) => createAll(tx, batch)));
     this.#claims = new Claims(connection, (work) => this.#commit(work));
     this.#reaper = new Reaper(connection, (work) => this.#commit(work));
     this.#watch = new Watch(connection, clock, pollMs);
+  }
+
+  now(): number {
+    return this.#connection.localNow();
   }
 
   join(worker: WorkerIdentity, leaseMs: number): Promise<void> {
@@ -89,7 +91,7 @@ export class PostgresStore implements Store {
   }
 
   async claim(worker: string, agents: readonly string[], limit: number, quotas?: Quotas): Promise<Claim[]> {
-    await this.#reaper.reap(worker, this.#clock.now());
+    await this.#reaper.reap(worker, this.now());
     return this.#claims.claim(worker, agents, limit, quotas);
   }
 

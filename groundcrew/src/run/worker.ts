@@ -169,8 +169,8 @@ export class Worker {
   #placeLeft({ agent, principal, parent }: RunRow): void {
     const { quotas } = this.#options;
     const hadPlace = [quotas?.agent(agent), quotas?.tenant(principal.tenant)].some((quota) => quota?.concurrency !== undefined);
-    if (parent !== null && this.#held.has(parent))
-      this.poke(); // it is told of its child's end
+    const isParentHere = parent !== null && this.#held.has(parent); // and has been told of its child's end
+    if (isParentHere) this.poke();
     else if (this.#isCut || hadPlace) this.#lookSoon();
     else if (!this.#claiming) this.#armPoll(); // it may have parked for a time
   }

@@ -71,6 +71,10 @@ export class SqliteStore implements Store {
     this.#watch = new Watch(clock, pollMs, () => this.#dataVersion());
   }
 
+  now(): number {
+    return this.#clock.now();
+  }
+
   join(worker: WorkerIdentity, leaseMs: number): Promise<void> {
     return this.#write((tx) => this.#verbs.leases.join(tx, worker, leaseMs));
   }

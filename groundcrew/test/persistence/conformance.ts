@@ -22,6 +22,7 @@ import type {
   WorkerIdentity,
 } from "../../src/persistence/store.ts";
 import { copyClaims } from "./copy-claims.ts";
+import { fairClaims } from "./fair-claims.ts";
 import type { FakeClock } from "./fake-clock.ts";
 
 /** One empty database, as a test sees it. */
@@ -334,7 +335,7 @@ export function conformance(name: string, makeGround: () => Promise<Ground>): vo
         clock.advance(-3_600_000);
         expect(await store.append(write(held, { events: [event(2)] }))).toBe("written");
         expect(await store.renew(held.worker, LEASE)).toBe(true);
-        expect(await store.nextDue(["support"])).toBeLessThanOrEqual(clock.now());
+        expect(await store.nextDue(["support"])).toBeNull();
         expect((await claimOne(held.worker)).run.id).toBe(queued.id);
       });
 
@@ -1092,6 +1093,8 @@ export function conformance(name: string, makeGround: () => Promise<Ground>): vo
     });
 
     describe("copy", () => copyClaims(makeGround));
+
+    describe("fair sharing", () => fairClaims(makeGround));
 
     test("an event that this release does not know is an error, never a hollow run", async () => {
       const held = await begin();

@@ -1,13 +1,15 @@
-import { afterAll, describe } from "vitest";
+import { afterAll, describe, expect, test } from "vitest";
 import { openPostgres, type PostgresOptions } from "../../src/postgres/open.ts";
 import { createDatabase, dropDatabase, run } from "../support/database.ts";
 import { describePostgres, sharedPostgres } from "../support/shared-postgres.ts";
 import { conformance } from "./conformance.ts";
 import { FakeClock } from "./fake-clock.ts";
+import { hotTables, lockingAcross, unsharded, writtenTables } from "./shards.ts";
 
 describePostgres("the PostgreSQL store", () => {
   const databases: string[] = [];
   const free: string[] = [];
+  const statements = new Set<string>();
   afterAll(() => Promise.all(databases.map(dropDatabase)));
 
   /** One that a test before has left behind, emptied: much faster than a new one. */
@@ -22,18 +24,22 @@ describePostgres("the PostgreSQL store", () => {
   const ground = (options: PostgresOptions) => async () => {
     const database = await take();
     const clock = new FakeClock();
-    const open = () => openPostgres(database, { ...options, clock });
-    return { clock, open, remove: () => empty(database).then(() => void free.push(database)) };
+    const open = () => openPostgres(database, { ...options, clock, onQuery: (text) => statements.add(text) });
+    return { clock, open, remove: () => run(database, EMPTY).then(() => void free.push(database)) };
   };
 
   conformance("PostgreSQL", ground({}));
   describe("shard by shard, as where its tables are distributed", () => conformance("PostgreSQL", ground({ isDistributed: true })));
+
+  test("all that was said above to a hot table named the shard, and what did not locked no row", ({ skip }) => {
+    skip(statements.size === 0, "not run: it is about the statements of the whole suite");
+    expect(writtenTables(statements)).toEqual(hotTables);
+    expect(unsharded(statements)).toEqual([]);
+    expect(lockingAcross(statements)).toEqual([]);
+  });
 });
 
-async function empty(database: string): Promise<void> {
-  const tables = await run<{ name: string }>(
-    database,
-    "select tablename as name from pg_tables where schemaname = 'groundcrew' and tablename <> 'meta'",
-  );
-  await run(database, tables.map(({ name }) => `delete from groundcrew.${name}`).join("; "));
-}
+const EMPTY = `do $$ declare name text; begin
+  for name in select tablename from pg_tables where schemaname = 'groundcrew' and tablename <> 'meta' loop
+    execute format('delete from groundcrew.%I', name);
+  end loop; end $$`;

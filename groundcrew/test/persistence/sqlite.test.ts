@@ -18,8 +18,9 @@ import { DatabaseSync } from "node:sqlite";
 import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { ErrorCode } from "../../src/errors.ts";
-import { MAX_WAL_BYTES, STORE_PATIENCE_MS } from "../../src/limits.ts";
+import { MAX_PASSED_BY, MAX_WAL_BYTES, STORE_PATIENCE_MS } from "../../src/limits.ts";
 import { thisWorker } from "../../src/persistence/host.ts";
+import { newRunId } from "../../src/persistence/id.ts";
 import type { Claim, Store } from "../../src/persistence/store.ts";
 import { runsQuery, sessionsQuery } from "../../src/sqlite/list.ts";
 import { openSqlite } from "../../src/sqlite/open.ts";
@@ -391,6 +392,48 @@ describe("group commit", () => {
     await store.close();
     expect(existsSync(`${file}-wal`)).toBe(false);
     expect(integrity()).toBe("ok");
+  });
+});
+
+describe("a claim", () => {
+  test("steps from tenant to tenant in an index, and reads no queue", async () => {
+    const prepare = vi.spyOn(DatabaseSync.prototype, "prepare");
+    const store = await open();
+    const ofClaims = /due_at is not null and timed|timed = 1 order by|'running' limit/;
+    const statements = prepare.mock.calls.map(([sql]) => sql).filter((sql) => ofClaims.test(sql));
+    prepare.mockRestore();
+    const db = new DatabaseSync(file);
+    const stepsOf = (sql: string) => db.prepare(`explain query plan ${sql}`).all() as { detail: string }[];
+    const plans = statements.map((sql) => ({ sql, steps: stepsOf(sql).map(({ detail }) => detail) }));
+    db.close();
+    await store.close();
+    expect(plans).toHaveLength(6);
+    for (const { sql, steps } of plans) {
+      const ofRuns = steps.filter((step) => /^(SEARCH|SCAN) (runs|r)\b/.test(step));
+      expect(ofRuns.length, sql).toBeGreaterThan(0);
+      for (const step of ofRuns) {
+        expect(step, sql).toMatch(
+          /^SEARCH .*(INTEGER PRIMARY KEY|runs_(ready|resumed) \(agent=\? AND tenant[=>]\?\)|runs_timed|runs_of_(agent|tenant))/,
+        );
+      }
+    }
+  });
+
+  test("passes by only so many tenants without room, and the next one goes on behind them", async () => {
+    const store = await open();
+    const create = (tenant: string) => {
+      const created = { type: "run.created", agent: "a", principal: { ...principal, tenant }, deadline: 9e12, seq: 1, at: 0 } as const;
+      const run = { id: newRunId(Date.now()), agent: "a", principal: created.principal, deadline: 9e12, dueAt: Date.now() };
+      return store.create({ ...run, events: [created], blobs: [] });
+    };
+    await Promise.all(Array.from({ length: MAX_PASSED_BY + 50 }, (_, i) => create(`full ${i}`)));
+    await create("last");
+    const worker = thisWorker("w");
+    await store.join(worker, LEASE);
+    const quotas = { agent: () => undefined, tenant: (tenant: string) => (tenant === "last" ? undefined : { concurrency: 0 }) };
+    const first = await store.claim("w", ["a"], 1, quotas);
+    const second = await store.claim("w", ["a"], 1, quotas);
+    expect([first, second].map((claims) => claims.map(({ run }) => run.principal.tenant))).toEqual([[], ["last"]]);
   });
 });
 

@@ -1,0 +1,172 @@
+/**
+ * What the PostgreSQL store reads, as the server itself counts it, with a million finished runs in the tables: no verb goes
+ * through a hot table row by row, or through an index from end to end.
+ */
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { thisWorker } from "../../src/persistence/host.ts";
+import { newRunId } from "../../src/persistence/id.ts";
+import type { Append, Claim, NewRun, RunFilter, SessionFilter, Store } from "../../src/persistence/store.ts";
+import { openPostgres } from "../../src/postgres/open.ts";
+import { run } from "../support/database.ts";
+import { type Postgres, startPostgres } from "../support/postgres.ts";
+import { describePostgres } from "../support/shared-postgres.ts";
+import { until } from "../support/until.ts";
+import { fill } from "./million.ts";
+import { hotTables } from "./shards.ts";
+
+/** What a verb may read of one table: some hundreds of open runs, and nothing that grows with the finished ones. */
+const MOST_ROWS = 2_000;
+
+const FAST = { fsync: "off", wal_level: "minimal", max_wal_senders: "0", max_wal_size: "8GB", autovacuum: "off" };
+
+const PARENT = newRunId(1);
+const alice = { tenant: "tenant-7", user: "user-7", roles: [] };
+
+describePostgres("with a million finished runs", () => {
+  let server: Postgres;
+  let database: string;
+  const statements = new Set<string>();
+  let worker = "";
+  let claims: Claim[] = [];
+
+  const open = () => openPostgres(database, { onQuery: (text) => statements.add(text) });
+
+  beforeAll(async () => {
+    server = await startPostgres({ settings: FAST });
+    database = await server.database();
+    await (await open()).close();
+    await fill(database);
+    const store = await open();
+    worker = thisWorker("worker").id;
+    await store.join(thisWorker("worker"), 600_000);
+    claims = await store.claim(worker, ["support", "sales"], 20);
+    await store.close();
+  }, 180_000);
+  afterAll(() => server?.remove());
+
+  /** Rows that were read by going through a table, and by going through an index, of each hot table. */
+  const counted = async () => {
+    await until("the server has counted everything", async () => {
+      const others = await run(database, "select 1 from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()");
+      return others.length === 0;
+    });
+    return await run<{ table: string; scans: number; rows: number }>(
+      database,
+      `select t.relname as table, t.seq_scan::int as scans,
+         (t.seq_tup_read + (select sum(idx_tup_read) from pg_stat_user_indexes i where i.relid = t.relid))::int as rows
+       from pg_stat_user_tables t where schemaname = 'groundcrew' and relname = any('{${hotTables.join(",")}}') order by 1`,
+    );
+  };
+
+  const reading = async (work: (store: Store) => Promise<unknown>) => {
+    const before = await counted();
+    const store = await open();
+    const found = await work(store).finally(() => store.close());
+    expect(Array.isArray(found) ? found[0] : found).toBeTruthy(); // a verb that did nothing would read nothing
+    const after = await counted();
+    return after.map(({ table, scans, rows }, i) => ({
+      table,
+      scans: scans - (before[i]?.scans ?? 0),
+      rows: rows - (before[i]?.rows ?? 0),
+    }));
+  };
+
+  const readsLittle = async (work: (store: Store) => Promise<unknown>) => {
+    const read = await reading(work);
+    expect(read.filter(({ scans }) => scans > 0)).toEqual([]);
+    expect(read.filter(({ rows }) => rows > MOST_ROWS)).toEqual([]);
+  };
+
+  let count = 0;
+  const newRun = (more: Partial<NewRun> = {}): NewRun => {
+    const at = Date.now() + ++count;
+    const created = { type: "run.created", agent: "support", principal: alice, deadline: at, seq: 1, at } as const;
+    const id = newRunId(at, more.session?.id);
+    return { id, agent: "support", principal: alice, deadline: at, dueAt: at, events: [created], blobs: [], ...more };
+  };
+  const write = (more: Partial<Append> = {}): Append => {
+    const claim = claims[0] as Claim;
+    return { run: claim.run.id, worker, epoch: claim.epoch, events: [], chunks: [], blobs: [], consumed: [], ...more };
+  };
+  const fact = (seq: number) => ({ type: "run.released", why: "", seq, at: 1 }) as const;
+  const message = { text: "hello" };
+
+  const verbs: Record<string, (store: Store) => Promise<unknown>> = {
+    renew: (store) => store.renew(worker, 600_000),
+    "create, alone": (store) => store.create(newRun({ start: { key: "new", hash: "h" }, blobs: [{ hash: "new", data: "x" }] })),
+    "create, a child": (store) => store.create(newRun({ parent: { run: PARENT, step: "call" } })),
+    "create, a turn of a session": (store) => store.create(newRun({ session: { id: "session-500", busy: "queue", message } })),
+    claim: (store) => store.claim(worker, ["support", "sales"], 20),
+    "claim, with quotas": (store) => {
+      const quota = { concurrency: 1000, rate: { runs: 1000, perMs: 1000 } };
+      return store.claim(worker, ["support", "sales"], 20, { agent: () => quota, tenant: () => quota });
+    },
+    nextDue: (store) => store.nextDue(["support", "sales"]),
+    inbox: (store) => store.inbox(worker),
+    signal: (store) => store.signal({ id: "s1", run: (claims[0] as Claim).run.id, kind: "signal", name: "go" }),
+    append: (store) =>
+      store.append(
+        write({
+          events: [fact(2)],
+          chunks: [{ after: 2, index: 1, at: 1, step: "s", attempt: 1, part: "p" }],
+          blobs: [{ hash: "other", data: "y" }],
+          consumed: ["s1"],
+        }),
+      ),
+    "append, to its end": (store) => store.append(write({ events: [fact(3)], next: { to: "succeeded" } })),
+    run: (store) => store.run((claims[0] as Claim).run.id),
+    read: (store) => store.read((claims[0] as Claim).run.id, { seq: 0, chunk: 0 }, 100),
+    journal: (store) => store.journal((claims[0] as Claim).run.id),
+    last: (store) => store.last((claims[0] as Claim).run.id),
+    blob: (store) => store.blob("new"),
+    session: (store) => store.session("tenant-7", "session-7"),
+    "sweep, of what is due": (store) =>
+      store.sweep({ ...NEVER, limit: 20, runsBefore: Date.now(), chunksBefore: Date.now(), dryRun: false }),
+    "sweep, of sessions": (store) => store.sweep({ ...NEVER, limit: 50, sessionsBefore: Date.now(), dryRun: false }),
+    leave: (store) => store.leave(worker),
+  };
+  const NEVER = { runsBefore: 0, sessionsBefore: 0, chunksBefore: 0 };
+
+  const runFilters: Record<string, Omit<RunFilter, "limit">> = {
+    all: {},
+    "of a tenant": { tenant: "tenant-7" },
+    "of a user": { tenant: "tenant-7", user: "user-7" },
+    "of an agent": { tenant: "tenant-7", agent: "support" },
+    "of a session": { tenant: "tenant-7", session: "session-7" },
+    "of a session, without its tenant": { session: "session-7" },
+    "of a parent": { tenant: "tenant-7", parent: PARENT },
+    "open ones of a tenant": { tenant: "tenant-7", status: ["queued", "running", "parked"] },
+  };
+  const sessionFilters: Record<string, Omit<SessionFilter, "limit">> = {
+    all: {},
+    "of a tenant": { tenant: "tenant-7" },
+    "of a user": { tenant: "tenant-7", user: "user-7" },
+    "of an agent": { tenant: "tenant-7", agent: "support" },
+    "behind another": { tenant: "tenant-7", before: { activeAt: Date.now(), tenant: "tenant-7", id: "x" } },
+  };
+
+  test.each(Object.entries(verbs))("%s", async (_, work) => {
+    await readsLittle(work);
+  });
+  test.each(Object.entries(runFilters))("runs: %s", async (_, filter) => {
+    await readsLittle((store) => store.runs({ ...filter, limit: 20 }));
+  });
+  test.each(Object.entries(sessionFilters))("sessions: %s", async (_, filter) => {
+    await readsLittle((store) => store.sessions({ ...filter, limit: 20 }));
+  });
+
+  test("no statement of these verbs is planned to go through a hot table, whatever its parameters may be", async ({ skip }) => {
+    const planned = [...statements].filter((sql) => /groundcrew\./.test(sql) && /^\W*(select|with|insert|update|delete)\b/.test(sql));
+    skip(planned.length === 0, "not run: it is about the statements of the tests above");
+    const scanning = [];
+    for (const sql of planned) if ((await scannedBy(sql)).length > 0) scanning.push(sql);
+    expect(scanning).toEqual([]);
+  });
+
+  /** The hot tables that the server would go through for this statement if it knew none of its parameters. */
+  const scannedBy = async (sql: string): Promise<string[]> => {
+    const [plan] = await run(database, `explain (generic_plan, format json) ${sql}`);
+    const scans = JSON.stringify(plan).matchAll(/"Node Type":"Seq Scan"[^{}]*?"Relation Name":"(\w+)"/g);
+    return [...scans].flatMap(([, table = ""]) => (hotTables.includes(table) ? [table] : []));
+  };
+});
