@@ -174,8 +174,17 @@ export const READER_REST_MS = 20;
 /** Connections of one process to PostgreSQL that write. A group commit needs one; claims, starts and signals share the rest. */
 export const POSTGRES_WRITERS = 4;
 
-/** Connections of one process to PostgreSQL that read. With the writers and the listener a process holds at most eleven. */
-export const POSTGRES_READERS = 6;
+/**
+ * Connections of one process to PostgreSQL that read. With the writers, the listener and, in times of trouble, the one that asks
+ * whether the server is there a process holds at most eleven.
+ */
+export const POSTGRES_READERS = 5;
+
+/** When a statement has had no answer for this long, somebody looks whether the server is still there. */
+export const POSTGRES_SILENCE_MS = 2_000;
+
+/** A server that does not answer a new connection within this is gone. With the silence before: `STORE_PATIENCE_MS`. */
+export const POSTGRES_PROBE_MS = 3_000;
 
 /** How long a connection to PostgreSQL may take to come about. */
 export const POSTGRES_CONNECT_MS = 5_000;
@@ -183,8 +192,11 @@ export const POSTGRES_CONNECT_MS = 5_000;
 /** One statement on PostgreSQL. Those of the runtime take milliseconds: a longer one waits for a lock that will not come. */
 export const POSTGRES_STATEMENT_MS = 10_000;
 
-/** After this long PostgreSQL ends a transaction whose process has gone silent, and with it the locks on its rows. */
-export const POSTGRES_IDLE_MS = 5_000;
+/**
+ * After this long PostgreSQL ends a transaction whose process has gone silent, and with it the locks on its rows. Shorter than
+ * `STORE_PATIENCE_MS`: whoever waits for it, or has lost sight of it, can still begin anew.
+ */
+export const POSTGRES_IDLE_MS = 3_000;
 
 /** Longest pause between two tries of a statement that met a server which is away. */
 export const MAX_POSTGRES_PAUSE_MS = 250;
@@ -236,3 +248,6 @@ export const MAX_LANES = 8;
 
 /** A run with an event of a newer release is looked at again after this: by then a newer worker may be there to take it. */
 export const NEWER_EVENT_RETRY_MS = 60_000;
+
+/** Tenants that a claim under quotas sees at least in one look: those at their limit are passed by, and must not cost a look each. */
+export const MIN_LANES = 64;

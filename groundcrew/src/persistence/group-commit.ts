@@ -30,7 +30,8 @@ export class GroupCommit<W> {
   readonly #queue: Entry<W>[] = [];
   #flushing = false;
   #pause = 0;
-  #waited = 0;
+  /** When the flush began that did not succeed yet, nor any since. */
+  #since: number | undefined;
   #held = false;
   #stopped = false;
   #closed = false;
@@ -79,6 +80,7 @@ export class GroupCommit<W> {
     this.#stopped = this.#held;
     if (this.#held) return; // to be scheduled again by the release
     const batch = this.#queue.slice(0, this.#batchLength());
+    this.#since ??= performance.now();
     try {
       const flushed = this.#flusher.flush(batch.map((entry) => entry.write));
       this.#settle(batch, flushed instanceof Promise ? await flushed : flushed);
@@ -103,7 +105,7 @@ export class GroupCommit<W> {
 
   #settle(batch: readonly Entry<W>[], outcomes: readonly Outcome[]): void {
     this.#queue.splice(0, batch.length);
-    this.#pause = this.#waited = 0;
+    this.#calm();
     batch.forEach((entry, i) => {
       const outcome = outcomes[i] ?? { error: new GroundcrewError("INTERNAL", "A write was flushed without an outcome.") };
       if ("error" in outcome) entry.reject(outcome.error);
@@ -113,16 +115,20 @@ export class GroupCommit<W> {
 
   #failed(batch: readonly Entry<W>[], failure: unknown): void {
     const passing = this.#flusher.transient(failure);
-    if (passing && this.#waited < STORE_PATIENCE_MS) {
+    if (passing && performance.now() - (this.#since ?? 0) < STORE_PATIENCE_MS) {
       // The jitter keeps two processes from meeting at the lock again and again.
       this.#pause = Math.min(MAX_STORE_PAUSE_MS, Math.max(1, this.#pause * 2)) * (0.5 + Math.random() / 2);
-      this.#waited += this.#pause;
       return;
     }
     // A store that was out of reach for so long is so for every write that waits, not only for this batch.
     const lost = passing ? this.#queue.splice(0) : this.#queue.splice(0, batch.length);
-    this.#pause = this.#waited = 0;
+    this.#calm();
     for (const entry of lost) entry.reject(passing ?? failure);
+  }
+
+  #calm(): void {
+    this.#pause = 0;
+    this.#since = undefined;
   }
 }
 

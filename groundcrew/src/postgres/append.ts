@@ -7,7 +7,7 @@ import { GroundcrewError } from "../errors.ts";
 import type { Outcome } from "../persistence/group-commit.ts";
 import { shardOf, shardOfRun } from "../persistence/id.ts";
 import { outOfOrder, type PreparedAppend } from "../persistence/prepare.ts";
-import type { SignalKind, Transition } from "../persistence/store.ts";
+import { isTerminal, type RunStatus, type SignalKind, type Transition } from "../persistence/store.ts";
 import type { Committed, Connection } from "./connection.ts";
 import { type Accepted, type Held, move, settleEnds } from "./move.ts";
 import { column, escaped, key, shardsOf, type Transaction, together, unescaped } from "./row.ts";
@@ -36,11 +36,11 @@ export class Appender {
   /** Tells how each ended, in their order. */
   async flush(batch: readonly PreparedAppend[]): Promise<Committed<Outcome[]>> {
     try {
-      return await this.#connection.once((tx) => this.#write(tx, batch, this.#remembered));
+      return await this.#connection.once((tx) => this.#write(tx, batch, this.#remembered), true);
     } catch (error) {
       this.#remembered.clear();
       if (!(error instanceof Forgotten)) throw error;
-      return await this.#connection.once((tx) => this.#write(tx, batch, null));
+      return await this.#connection.once((tx) => this.#write(tx, batch, null), true);
     }
   }
 
@@ -65,6 +65,7 @@ export class Appender {
         return { error };
       }
     });
+    if (accepted.some(({ next }) => next)) await tx.begun; // they are written with the time
     const [held, ...complete] = await Promise.all([holding, ...writeAll(tx, accepted), move(tx, accepted)]);
     if (complete.includes(false) || batch.some(({ write }) => remembered && !held.has(write.worker))) throw new Forgotten();
     await settleEnds(tx, accepted);
@@ -89,8 +90,8 @@ function superseded(why: string, run: string): GroundcrewError {
 async function holdLeases(tx: Transaction, batch: readonly PreparedAppend[]): Promise<Set<string>> {
   const workers = [...new Set(batch.map(({ write }) => write.worker))];
   const found = await tx.query<{ id: string }>(
-    "select id from groundcrew.workers where id = any($1) and lease_until > $2 order by id for key share",
-    [workers, tx.now],
+    `select id from groundcrew.workers where id = any($1) and lease_until > ${tx.clock} order by id for key share`,
+    [workers],
   );
   return new Set(found.map(({ id }) => id));
 }
@@ -132,23 +133,20 @@ async function lockMoving(tx: Transaction, batch: readonly PreparedAppend[], run
   if (moving.length === 0) return [];
   const parents = moving.flatMap(({ parent }) => (parent === null ? [] : { shard: shardOfRun(parent), id: parent }));
   const sessions = moving.flatMap(({ shard, tenant, session }) => (session === null ? [] : { shard, tenant, id: session }));
-  for (const some of together(tx, sessions)) {
-    await tx.query(
+  const locks = together(tx, sessions).map((some) =>
+    tx.query(
       `select from groundcrew.sessions where shard = any($1) and (tenant, id) in (select * from unnest($2::text[], $3::text[]))
        order by shard, tenant, id for no key update`,
       [shardsOf(some), column(some, "tenant"), column(some, "id")],
-    );
-  }
+    ),
+  );
   for (const some of together(tx, [...moving, ...parents])) {
-    await tx.query("select from groundcrew.runs where shard = any($1) and id = any($2) order by shard, id for no key update", [
-      shardsOf(some),
-      column(some, "id"),
-    ]);
+    const text = "select from groundcrew.runs where shard = any($1) and id = any($2) order by shard, id for no key update";
+    locks.push(tx.query(text, [shardsOf(some), column(some, "id")]));
   }
-  return tx.query<Waiting>("select run, id, kind from groundcrew.signals where shard = any($1) and run = any($2) and not consumed", [
-    shardsOf(moving),
-    column(moving, "id"),
-  ]);
+  const text = "select run, id, kind from groundcrew.signals where shard = any($1) and run = any($2) and not consumed";
+  const [waiting] = await Promise.all([tx.query<Waiting>(text, [shardsOf(moving), column(moving, "id")]), ...locks]);
+  return waiting;
 }
 
 /**
@@ -190,20 +188,32 @@ function isAnswered({ consumed, seen }: PreparedAppend["write"], signal: string)
   return consumed.some((id) => escaped(id) === signal) || (seen?.some((id) => escaped(id) === signal) ?? false);
 }
 
-/** As a condition on the rows `a` that are to be written: that `r` is their run, still held at the epoch that they name. */
-const FENCE = "r.shard = a.shard and r.id = a.run and r.epoch = a.epoch and r.worker = a.worker";
+/**
+ * As a condition on the rows `a` that are to be written: that `r` is their run, still held at the epoch that they name. An
+ * equality with the worker would lead the planner to look through all runs of the worker for each row.
+ */
+const FENCE = "r.shard = a.shard and r.id = a.run and r.epoch = a.epoch and r.worker is not distinct from a.worker";
 
 /** All rows of all appends, a statement per table. Each tells whether it wrote what it was to write. */
 function* writeAll(tx: Transaction, accepted: readonly Accepted[]): Generator<Promise<boolean>> {
   const events = accepted.flatMap(({ run, append: { write, last, data } }) =>
-    last > 0 ? { shard: run.shard, run: run.id, epoch: write.epoch, worker: write.worker, last, data } : [],
+    last > 0 ? { shard: run.shard, run: run.id, epoch: write.epoch, worker: write.worker, last, data: Buffer.from(data) } : [],
   );
   if (events.length > 0) {
+    // All data as one value, and where each row's begins: as a list of texts it would be quoted here and unquoted there.
+    const rows: ((typeof events)[number] & { from: number; length: number })[] = [];
+    let from = 1;
+    for (const event of events) {
+      rows.push({ ...event, from, length: event.data.length });
+      from += event.data.length;
+    }
     const text = `insert into groundcrew.events (shard, run, last, data)
-      select a.shard, a.run, a.last, a.data
-      from unnest($1::smallint[], $2::text[], $3::int[], $4::text[], $5::int[], $6::text[]) as a (shard, run, epoch, worker, last, data)
+      select a.shard, a.run, a.last, convert_from(substring($8::bytea from a.from_byte for a.length), 'UTF8')
+      from unnest($1::smallint[], $2::text[], $3::int[], $4::text[], $5::int[], $6::int[], $7::int[])
+        as a (shard, run, epoch, worker, last, from_byte, length)
       join groundcrew.runs r on ${FENCE}`;
-    yield wrote(events.length, tx.write(text, columns(events, ["shard", "run", "epoch", "worker", "last", "data"])));
+    const values = columns(rows, ["shard", "run", "epoch", "worker", "last", "from", "length"]);
+    yield wrote(rows.length, tx.write(text, [...values, Buffer.concat(column(rows, "data"))]));
   }
   const chunks = accepted.flatMap(({ run, append: { write, chunks } }) =>
     chunks.map((row) => ({ ...row, shard: run.shard, run: run.id, epoch: write.epoch, worker: write.worker })),
@@ -227,6 +237,11 @@ function* writeAll(tx: Transaction, accepted: readonly Accepted[]): Generator<Pr
     const text = `update groundcrew.signals s set consumed = true, value = null
       from unnest($1::smallint[], $2::text[], $3::text[]) as a (shard, run, id) where s.shard = a.shard and s.run = a.run and s.id = a.id`;
     yield done(tx.write(text, [column(consumed, "shard"), column(consumed, "run"), consumed.map(({ id }) => escaped(id))]));
+  }
+  const ended = accepted.filter(({ next }) => next && isTerminal(next.to as RunStatus)).map(({ run }) => run);
+  if (ended.length > 0) {
+    const text = "delete from groundcrew.signals where shard = any($1) and run = any($2)";
+    yield done(tx.write(text, [shardsOf(ended), column(ended, "id")]));
   }
   const blobs = accepted.flatMap(({ run, append }) => append.write.blobs.map((blob) => ({ ...blob, run: run.id })));
   for (const written of writeBlobs(tx, blobs)) yield done(written);

@@ -1,21 +1,27 @@
 /** Which runs a worker takes up: looked for without a lock, then taken one by one where nobody else is faster. */
 import { GroundcrewError } from "../errors.ts";
-import { MAX_LANES, MAX_LOOKS, MAX_PROMOTED } from "../limits.ts";
+import { MAX_LANES, MAX_LOOKS, MAX_PROMOTED, MIN_LANES } from "../limits.ts";
 import { share } from "../persistence/share.ts";
 import type { Claim, Quotas } from "../persistence/store.ts";
 import type { Connection } from "./connection.ts";
 import { ofRuns } from "./inbox.ts";
-import { type Found, look, READY } from "./look.ts";
+import { type Found, type Look, look, lookForResumed, READY } from "./look.ts";
 import { Rooms } from "./quota.ts";
 import { column, escaped, type RunRecord, type Sql, shardsOf, type Transaction, together, toRunRow } from "./row.ts";
 
 /** Runs a transaction, and tells what it changed. */
 type Commit = <T>(work: (tx: Transaction) => Promise<T>) => Promise<T>;
 
+/** One round: what it saw, and what was taken of it. */
+interface Round {
+  seen: Look;
+  taken: Claim[];
+}
+
 export class Claims {
   readonly #connection: Connection;
   readonly #commit: Commit;
-  /** The tenant from which the next look goes on: not everybody who waits is seen at once. */
+  /** Behind the tenant whose turn was the last: the next claim goes on there. */
   #from = "";
 
   constructor(connection: Connection, commit: Commit) {
@@ -23,43 +29,88 @@ export class Claims {
     this.#commit = commit;
   }
 
-  /** Looks until it has found enough or has seen everything. */
   async claim(worker: string, agents: readonly string[], limit: number, quotas: Quotas | undefined): Promise<Claim[]> {
-    const claims: Claim[] = [];
-    const timed = await this.#timed(agents);
-    if (timed.length > 0) await this.#commit((tx) => promote(tx, timed));
-    for (let looks = 0; looks < MAX_LOOKS && claims.length < limit; looks++) {
-      const from = this.#from;
-      const wanted = limit - claims.length;
-      const found = await look(this.#connection, agents, from, wanted);
-      const lanes = [...Map.groupBy(found, ({ agent, tenant }) => JSON.stringify([agent, tenant])).values()];
-      const taken = found.length > 0 ? await this.#commit((tx) => take(tx, worker, found, wanted, quotas)) : [];
-      claims.push(...taken);
-
-      this.#from = lanes.length >= Math.min(wanted, this.#connection.isDistributed ? MAX_LANES : wanted) ? behind(found) : "";
-      const perLane = Math.ceil(wanted / Math.max(1, lanes.length));
-      const isCut = taken.length > 0 && lanes.some((lane) => lane.length >= perLane);
-      if (from === "" && this.#from === "" && !isCut) break;
+    const names = agents.map(escaped);
+    if (quotas) {
+      await this.#promoteTimed(await this.#connection.look((sql) => timedOf(sql, names, this.#connection.now)));
+      return this.#commit((tx) => this.#within(tx, worker, names, limit, quotas));
     }
+    return this.#around(limit, async (from, wanted) => {
+      const seen = await this.#lookFreely(names, from, wanted);
+      const chosen = share(seen.found, wanted);
+      return { seen, taken: chosen.length === 0 ? [] : await this.#commit((tx) => take(tx, worker, chosen)) };
+    });
+  }
+
+  /** Looks for timers that have come due along with the rest; when there are any it looks again, and finds them ready. */
+  async #lookFreely(names: readonly string[], from: string, wanted: number): Promise<Look> {
+    const both = (sql: Sql) =>
+      Promise.all([look(sql, { fresh: names, spent: [] }, from, wanted, wanted), timedOf(sql, names, this.#connection.now)]);
+    const [seen, timed] = await this.#connection.look(both);
+    if (timed.length === 0) return seen;
+    await this.#promoteTimed(timed);
+    return (await this.#connection.look(both))[0];
+  }
+
+  async #promoteTimed(timed: readonly { shard: number; id: string }[]): Promise<void> {
+    if (timed.length > 0) await this.#commit((tx) => promote(tx, timed));
+  }
+
+  /** Under quotas all of a claim is one transaction, and no other claim under quotas goes on beside it. */
+  async #within(tx: Transaction, worker: string, agents: readonly string[], limit: number, quotas: Quotas): Promise<Claim[]> {
+    const rooms = await Rooms.open(tx, quotas);
+    await rooms.measure("agent", agents);
+    const claims = await this.#around(limit, async (from, wanted) => {
+      const open = agents.filter((agent) => (rooms.of("agent", agent)?.places ?? 1) >= 1);
+      const isSpent = (agent: string) => (rooms.of("agent", agent)?.starts ?? 1) < 1;
+      const lanes = { fresh: open.filter((agent) => !isSpent(agent)), spent: open.filter(isSpent) };
+      const seen = await look(tx, lanes, from, Math.max(wanted, MIN_LANES), wanted);
+      await rooms.measure("tenant", seen.tenants);
+      const spent = seen.tenants.filter((tenant) => (rooms.of("tenant", tenant)?.starts ?? 1) < 1);
+      const found = seen.found.filter(({ tenant }) => !spent.includes(tenant)).concat(await lookForResumed(tx, open, spent, seen.each));
+      const chosen = share(found, wanted, rooms.of);
+      return { seen, taken: chosen.length === 0 ? [] : await take(tx, worker, chosen) };
+    });
+    await rooms.close();
     return claims;
   }
 
-  /** Runs whose time has come. */
-  #timed(agents: readonly string[]): Promise<{ shard: number; id: string }[]> {
-    return this.#connection.query(
-      `select shard, id from groundcrew.runs where agent = any($1) and timed and due_at is not null and due_at <= ${this.#connection.now}
-       order by due_at limit $2`,
-      [agents.map(escaped), MAX_PROMOTED],
-    );
+  /** Goes around the tenants, from where the last claim ended, until there is enough or everything was seen. */
+  async #around(limit: number, round: (from: string, wanted: number) => Promise<Round>): Promise<Claim[]> {
+    const claims: Claim[] = [];
+    const start = this.#from;
+    let at = start;
+    let isCut = false;
+    for (let looks = 0; looks < MAX_LOOKS && claims.length < limit; looks++) {
+      const wanted = limit - claims.length;
+      const { seen, taken } = await round(at, wanted);
+      claims.push(...taken);
+      const served = taken.at(-1)?.run.principal.tenant;
+      if (served !== undefined) this.#from = behind(escaped(served));
+      isCut ||= taken.length > 0 && [...Map.groupBy(seen.found, ({ tenant }) => tenant).values()].some(({ length }) => length >= seen.each);
+
+      const last = seen.tenants.at(-1);
+      if (last !== undefined && seen.tenants.length >= Math.min(wanted, MAX_LANES)) at = behind(last);
+      else if (at !== "" && start !== "") at = "";
+      else if (isCut) [at, isCut] = ["", false];
+      else break;
+    }
+    return claims;
   }
 }
 
-/** Behind the last tenant that was looked at for every agent: they are gone through side by side. */
-function behind(found: readonly Found[]): string {
-  const tenants = [...Map.groupBy(found, ({ agent }) => agent).values()].map((of) => [...new Set(of.map(({ tenant }) => tenant))]);
-  const most = Math.max(...tenants.map(({ length }) => length));
-  const [first = ""] = tenants.flatMap((of) => (of.length === most ? (of.at(-1) ?? []) : [])).sort();
-  return `${first}\u0001`;
+/** Runs whose time has come. */
+function timedOf(sql: Sql, agents: readonly string[], now: string): Promise<{ shard: number; id: string }[]> {
+  return sql.query(
+    `select shard, id from groundcrew.runs where agent = any($1) and timed and due_at is not null and due_at <= ${now}
+     order by due_at limit $2`,
+    [agents, MAX_PROMOTED],
+  );
+}
+
+/** The next text in the order of the tables: none holds NUL. */
+function behind(tenant: string): string {
+  return `${tenant}\u0001`;
 }
 
 /** From now on they are ready, and take their turn. */
@@ -74,17 +125,19 @@ async function promote(tx: Transaction, timed: readonly { shard: number; id: str
   }
 }
 
-/** Its own row is held meanwhile: a worker that is being given up takes nothing more. @throws GroundcrewError `SUPERSEDED` */
-async function take(tx: Transaction, worker: string, found: readonly Found[], limit: number, quotas: Quotas | undefined): Promise<Claim[]> {
-  const lease = await tx.query("select 1 from groundcrew.workers where id = $1 and lease_until > $2 for key share", [worker, tx.now]);
+/**
+ * In their order; one that somebody else holds is passed over. The worker's own row is held meanwhile: a worker that is being
+ * given up takes nothing more.
+ * @throws GroundcrewError `SUPERSEDED`
+ */
+async function take(tx: Transaction, worker: string, chosen: readonly Found[]): Promise<Claim[]> {
+  const holding = tx.query(`select 1 from groundcrew.workers where id = $1 and lease_until > ${tx.clock} for key share`, [worker]);
+  const takings = together(tx, chosen).map((some) => takeSome(tx, worker, some));
+  const inboxes = ofRuns(tx, shardsOf(chosen), column(chosen, "id")); // behind the taking: from then on no signal comes in unseen
+  const [lease, waiting, ...some] = await Promise.all([holding, inboxes, ...takings]);
   if (lease.length === 0) throw new GroundcrewError("SUPERSEDED", `The lease of worker ${worker} has run out.`);
-  const rooms = quotas ? await Rooms.open(tx, found, quotas) : undefined;
-  const chosen = share(found, limit, rooms && ((of, name) => rooms.of(of, name)));
-  if (chosen.length === 0) return [];
-  const taken: Taken[] = [];
-  for (const some of together(tx, chosen)) taken.push(...(await takeSome(tx, worker, some)));
-  await rooms?.close(taken);
-  const signals = Map.groupBy(await ofRuns(tx, shardsOf(taken), column(taken, "id")), ({ run }) => run);
+  const taken = some.flat();
+  const signals = Map.groupBy(waiting, ({ run }) => run);
   const order = new Map(chosen.map(({ id }, index) => [id, index]));
   return taken
     .sort((a, b) => (order.get(a.id) ?? 0) - (order.get(b.id) ?? 0))

@@ -16,7 +16,8 @@ import {
   POSTGRES_WRITERS,
   STORE_PATIENCE_MS,
 } from "../limits.ts";
-import { isRefusal, isStale, isUnnamed, mayPass, storeError } from "./error.ts";
+import { isAway, isReadOnly, isRefusal, isStale, isUnnamed, mayPass, storeError } from "./error.ts";
+import { Pulse } from "./pulse.ts";
 import type { Sql, Transaction } from "./row.ts";
 
 const INT8 = 20;
@@ -44,6 +45,7 @@ export class Connection implements Sql {
   readonly #config: ClientConfig;
   readonly #writers: Pool;
   readonly #readers: Pool;
+  readonly #pulse: Pulse;
   readonly #options: ConnectionOptions;
   /** How far the server's clock, in milliseconds since 1970, is ahead of the time that this process has been running. */
   #ahead = Date.now() - performance.now();
@@ -58,6 +60,13 @@ export class Connection implements Sql {
     this.#config = configOf(url);
     this.#writers = poolOf(this.#config, POSTGRES_WRITERS);
     this.#readers = poolOf(this.#config, POSTGRES_READERS);
+    this.#pulse = new Pulse(this.#config);
+    for (const pool of [this.#writers, this.#readers]) {
+      pool.on("connect", (client) => {
+        client.on("error", () => {}); // the pool takes its own listener off before we are given the client, and the server may end it just then
+        this.#pulse.add(client);
+      });
+    }
   }
 
   /** One statement, which is a snapshot by itself. */
@@ -81,6 +90,22 @@ export class Connection implements Sql {
     );
   }
 
+  /**
+   * A look at what is there, in one round trip: `run` sends all its statements before it waits for the first. They are planned
+   * once, as in a transaction that writes.
+   */
+  look<T>(run: (sql: Sql) => Promise<T>): Promise<T> {
+    return this.patiently(() =>
+      this.#on(this.#readers, async (sql, client) => {
+        this.#options.onQuery?.("begin");
+        const begun = client.query(`begin read only; ${SETTINGS}`);
+        const found = run(sql);
+        const [result] = await Promise.all([found, begun, client.query("commit")]);
+        return result;
+      }),
+    );
+  }
+
   /** One transaction, tried again from its beginning while the server is away. @throws GroundcrewError */
   transaction<T>(run: (tx: Transaction) => Promise<T>): Promise<Committed<T>> {
     return this.patiently(() => this.once(run));
@@ -90,13 +115,15 @@ export class Connection implements Sql {
    * One transaction, which is done once or, when this throws, not at all: where the answer to its commit was lost, the server is
    * asked for what became of it. No statement of it may take longer than its time-out, and the server ends it when this process
    * has gone silent: a row that it locked is free again soon.
+   * @param isAhead whether `run` may send statements before the beginning is answered. It waits for `begun` where it needs the time.
    */
-  async once<T>(run: (tx: Transaction) => Promise<T>): Promise<Committed<T>> {
+  async once<T>(run: (tx: Transaction) => Promise<T>, isAhead = false): Promise<Committed<T>> {
     let committing: (Committed<T> & { xid: string }) | undefined;
     try {
       return await this.#on(this.#writers, async (sql, client) => {
-        const { tx, xid } = await this.#begin(client, sql);
-        const value = await run(tx);
+        const { tx, xid: begun } = this.#begin(client, sql);
+        if (!isAhead) await begun;
+        const [value, xid] = await Promise.all([run(tx), begun]);
         failpoint("commit.before");
         committing = { value, changed: tx.changed, ended: tx.ended, due: tx.due, xid };
         await sql.query("commit");
@@ -109,17 +136,19 @@ export class Connection implements Sql {
     }
   }
 
+  /** A server that has not heard of the commit ends the transaction after `POSTGRES_IDLE_MS`: then it is certain. */
   #wasCommitted(xid: string): Promise<boolean> {
-    return this.patiently(async () => {
+    const look = async () => {
       const [found] = await this.#on(this.#readers, (sql) => sql.query<{ status: string }>("select pg_xact_status($1) as status", [xid]));
       if (found?.status === "in progress") throw new StillCommitting();
       return found?.status === "committed";
-    });
+    };
+    return this.patiently(look, POSTGRES_IDLE_MS + STORE_PATIENCE_MS / 2);
   }
 
   /** Runs `attempt` again while it fails for a reason that may pass. @throws GroundcrewError */
-  async patiently<T>(attempt: () => Promise<T>): Promise<T> {
-    const until = performance.now() + STORE_PATIENCE_MS;
+  async patiently<T>(attempt: () => Promise<T>, patienceMs = STORE_PATIENCE_MS): Promise<T> {
+    const until = performance.now() + patienceMs;
     for (let pause = 1; ; pause = Math.min(2 * pause, MAX_POSTGRES_PAUSE_MS)) {
       try {
         return await attempt();
@@ -147,11 +176,22 @@ export class Connection implements Sql {
   }
 
   /** A connection of its own, outside the pools. */
-  async dedicated(): Promise<Client> {
-    const client = new Client(this.#config);
+  async dedicated(config: ClientConfig = {}): Promise<Client> {
+    const client = new Client({ ...this.#config, ...config });
     client.on("error", () => {}); // its end is told as well
     await client.connect();
+    this.#pulse.add(client);
     return client;
+  }
+
+  /** Runs statements that may take their time, on a connection of their own. @throws GroundcrewError */
+  alone<T>(run: (sql: Pick<Sql, "query">) => Promise<T>): Promise<T> {
+    return this.patiently(async () => {
+      const client = await this.dedicated({ query_timeout: 0 });
+      const query = async <R extends object>(text: string, values?: readonly unknown[]) =>
+        (await client.query<R>(text, values as unknown[])).rows;
+      return this.#pulse.during(run({ query })).finally(() => client.end());
+    });
   }
 
   async close(): Promise<void> {
@@ -168,10 +208,11 @@ export class Connection implements Sql {
     };
     client.on("error", onError);
     try {
-      return await run(this.#sqlOf(client), client);
+      return await this.#pulse.during(run(this.#sqlOf(client), client));
     } catch (error) {
       if (isUnnamed(error)) this.#mayName = false; // a pooler before the server gave us another's session
-      if (isStale(error)) lost ??= error as Error; // with this connection go the plans that it keeps
+      // With this connection go the plans that it keeps, or the server that is no primary any more.
+      if (isAway(error) || isStale(error) || isReadOnly(error)) lost ??= error as Error;
       // What state the session is in after a failure is not worth knowing: refused writes do not come this way.
       lost ??= await rollback(client);
       throw error;
@@ -202,13 +243,20 @@ export class Connection implements Sql {
   }
 
   /** One round trip: a text without parameters may hold several statements. */
-  async #begin(client: PoolClient, sql: Sql): Promise<{ tx: Transaction; xid: string }> {
+  #begin(client: PoolClient, sql: Sql): { tx: Transaction; xid: Promise<string> } {
     this.#options.onQuery?.("begin");
     const begin = `begin isolation level read committed; ${SETTINGS}; select ${this.now} as now, pg_current_xact_id()::text as xid`;
-    const results = (await client.query(begin)) as unknown as QueryResult<{ now: number; xid: string }>[];
-    const [at] = results.flatMap(({ rows }) => rows);
-    if (at) this.hearTime(at.now);
-    return { tx: { ...sql, now: at?.now ?? 0, changed: new Set(), ended: new Set(), due: false }, xid: at?.xid ?? "" };
+    const xid = client.query(begin).then((answer) => {
+      const results = answer as unknown as QueryResult<{ now: number; xid: string }>[];
+      const [at] = results.flatMap(({ rows }) => rows);
+      if (at) this.hearTime(at.now);
+      tx.now = at?.now ?? 0;
+      return at?.xid ?? "";
+    });
+    const begun = xid.then(() => {});
+    begun.catch(() => {}); // told by `xid` as well
+    const tx = { ...sql, now: 0, begun, clock: this.now, changed: new Set<string>(), ended: new Set<string>(), due: false };
+    return { tx, xid };
   }
 }
 

@@ -1,6 +1,7 @@
 /** Durable messages to runs. Whoever lays one in, or moves the run, holds the run's row: neither misses the other. */
-import { GroundcrewError } from "../errors.ts";
+import { GroundcrewError, isError } from "../errors.ts";
 import { MAX_INBOX } from "../limits.ts";
+import type { Outcome } from "../persistence/group-commit.ts";
 import { shardOfRun } from "../persistence/id.ts";
 import { isTerminal, type RunStatus, type Signal, type SignalKind, signalValue } from "../persistence/store.ts";
 import { escaped, key, type Sql, type Transaction, unescaped } from "./row.ts";
@@ -87,8 +88,22 @@ export async function put(tx: Transaction, signal: NewSignal): Promise<boolean> 
   return true;
 }
 
+/** Many of them, a run after the other in the order of their keys: two processes do not wait for each other. */
+export async function signalAll(tx: Transaction, batch: readonly NewSignal[]): Promise<Outcome[]> {
+  const outcomes = new Map<NewSignal, Outcome>();
+  for (const one of batch.toSorted((a, b) => shardOfRun(a.run) - shardOfRun(b.run) || (a.run < b.run ? -1 : a.run > b.run ? 1 : 0))) {
+    try {
+      outcomes.set(one, { value: await signal(tx, one) });
+    } catch (error) {
+      if (!isError(error)) throw error;
+      outcomes.set(one, { error }); // it was refused before it changed anything
+    }
+  }
+  return batch.map((one) => outcomes.get(one) as Outcome);
+}
+
 /** As `put`, from outside: whether there is such a run, and room. */
-export async function signal(tx: Transaction, signal: NewSignal): Promise<boolean> {
+async function signal(tx: Transaction, signal: NewSignal): Promise<boolean> {
   const status = await lock(tx, signal.run);
   if (!status) throw new GroundcrewError("RUN_NOT_FOUND", `There is no run ${signal.run}.`, { run: signal.run });
   if (isTerminal(status)) {

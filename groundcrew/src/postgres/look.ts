@@ -1,7 +1,7 @@
-/** What is there to take up, for whom: one cheap read over all shards, without a lock. */
+/** What is there to take up, for whom: cheap reads over all shards, without a lock. */
 import { MAX_LANES } from "../limits.ts";
 import type { Candidate } from "../persistence/share.ts";
-import { escaped, type Sql } from "./row.ts";
+import type { Sql } from "./row.ts";
 
 /** A run that was ready when it was looked at. Agent and tenant as the tables hold them. */
 export interface Found extends Candidate {
@@ -9,65 +9,97 @@ export interface Found extends Candidate {
   id: string;
 }
 
+/** For which agents: those of which new runs may begin, and those of which only runs may go on that have begun. */
+export interface Wanted {
+  fresh: readonly string[];
+  spent: readonly string[];
+}
+
+/** What was seen: the first ready runs of each tenant, up to `each` of them. */
+export interface Look {
+  found: Found[];
+  tenants: string[];
+  each: number;
+}
+
 type Queries = Pick<Sql, "query" | "isDistributed">;
 
 export const READY = "due_at is not null and not timed";
+const RESUMED = `${READY} and epoch > 0`;
+
+const COLUMNS = `shard, id, agent, tenant, priority, due_at as "dueAt", epoch = 0 as "isNew"`;
+const ORDER = "order by priority, due_at, id";
 
 /** Of one tenant's runs with one agent, those that go first. */
-const first = (agent: string, tenant: string) => `
-  select shard, id, agent, tenant, priority, due_at as "dueAt", epoch = 0 as "isNew"
-  from groundcrew.runs where agent = ${agent} and tenant = ${tenant} and ${READY} order by priority, due_at, id`;
+const first = (agent: string, tenant: string, which: string) =>
+  `select ${COLUMNS}, due_at from groundcrew.runs where agent = ${agent} and tenant = ${tenant} and ${which} ${ORDER}`;
 
-/**
- * The first ready runs of up to $3 tenants, from tenant $2 on: each tenant costs one step in the index, however many of its
- * runs are waiting.
- */
+/** The first tenant, by name, of whom something is ready: a step in the index for each agent. */
+const nextTenant = (than: string) => {
+  const of = (which: string) => `(select min(r.tenant) from groundcrew.runs r where r.agent = a.agent and ${which} and r.tenant ${than})`;
+  return `(select min(t.tenant) from (
+    select ${of(READY)} as tenant from unnest($1::text[]) a (agent) union all select ${of(RESUMED)} from unnest($2::text[]) a (agent)) t)`;
+};
+
+const EACH = "(select greatest(1, ceil($5::numeric / count(*)))::int from lanes)";
+
+/** The first ready runs of up to $4 tenants, from tenant $3 on: what it costs does not depend on how many of their runs are waiting. */
 const LOOK = `
   with recursive lane as (
-    select a.agent, (select min(r.tenant) from groundcrew.runs r where r.agent = a.agent and ${READY} and r.tenant >= $2) as tenant
-    from unnest($1::text[]) a (agent)
+    select ${nextTenant(">= $3")} as tenant
     union all
-    select l.agent, (select min(r.tenant) from groundcrew.runs r where r.agent = l.agent and ${READY} and r.tenant > l.tenant)
-    from lane l where l.tenant is not null
+    select ${nextTenant("> l.tenant")} from lane l where l.tenant is not null
   ), lanes as materialized (
-    select agent, tenant from lane where tenant is not null limit $3
+    select tenant from lane where tenant is not null limit $4
   )
   select c.* from lanes l cross join lateral (
-    ${first("l.agent", "l.tenant")} limit (select greatest(1, ceil($3::numeric / count(*)))::int from lanes)
+    select f.* from unnest($1::text[]) a (agent) cross join lateral (${first("a.agent", "l.tenant", READY)} limit ${EACH}) f
+    union all
+    select f.* from unnest($2::text[]) a (agent) cross join lateral (${first("a.agent", "l.tenant", RESUMED)} limit ${EACH}) f
   ) c`;
 
-/** @param from the tenant to begin with. */
-export function look(sql: Queries, agents: readonly string[], from: string, wanted: number): Promise<Found[]> {
-  const names = agents.map(escaped);
-  return sql.isDistributed ? lookOneByOne(sql, names, from, wanted) : sql.query<Found>(LOOK, [names, from, wanted]);
+/** @param from the tenant to begin with. @param runs how many are wanted, of all tenants together. */
+export async function look(sql: Queries, wanted: Wanted, from: string, lanes: number, runs: number): Promise<Look> {
+  if (sql.isDistributed) return lookOneByOne(sql, wanted, from, Math.min(lanes, MAX_LANES), runs);
+  const found = await sql.query<Found>(LOOK, [wanted.fresh, wanted.spent, from, lanes, runs]);
+  const tenants = [...new Set(found.map(({ tenant }) => tenant))].sort(byBytes);
+  return { found, tenants, each: Math.ceil(runs / Math.max(1, tenants.length)) };
 }
 
 /** The same where the tables are distributed: Citus plans neither recursion nor a lateral join over shards. */
-async function lookOneByOne(sql: Queries, agents: readonly string[], from: string, wanted: number): Promise<Found[]> {
-  const lanes: { agent: string; tenant: string }[] = [];
-  let open = agents.map((agent) => ({ agent, tenant: from, passed: false }));
-  while (open.length > 0 && lanes.length < Math.min(wanted, MAX_LANES)) {
-    const next = await Promise.all(open.map((lane) => nextTenant(sql, lane)));
-    open = open.flatMap(({ agent }, index) => {
-      const tenant = next[index];
-      return tenant == null ? [] : { agent, tenant, passed: true };
-    });
-    lanes.push(...open);
+async function lookOneByOne(sql: Queries, { fresh, spent }: Wanted, from: string, lanes: number, runs: number): Promise<Look> {
+  const sources = [...fresh.map((agent) => ({ agent, which: READY })), ...spent.map((agent) => ({ agent, which: RESUMED }))];
+  const tenants: string[] = [];
+  while (tenants.length < lanes) {
+    const last = tenants.at(-1);
+    const next = await Promise.all(
+      sources.map(async ({ agent, which }) => {
+        const text = `select min(tenant) as tenant from groundcrew.runs where agent = $1 and ${which} and tenant ${last === undefined ? ">=" : ">"} $2`;
+        return (await sql.query<{ tenant: string | null }>(text, [agent, last ?? from]))[0]?.tenant ?? [];
+      }),
+    );
+    const [tenant] = next.flat().sort(byBytes);
+    if (tenant === undefined) break;
+    tenants.push(tenant);
   }
-  const each = Math.ceil(wanted / Math.max(1, lanes.length));
+  const each = Math.ceil(runs / Math.max(1, tenants.length));
+  const found = await Promise.all(tenants.flatMap((tenant) => sources.map((source) => firstOf(sql, source, tenant, each))));
+  return { found: found.flat(), tenants, each };
+}
+
+/** Of tenants whose rate is used up: what has begun already, which may stand behind any number of new runs. */
+export async function lookForResumed(sql: Queries, agents: readonly string[], tenants: readonly string[], each: number): Promise<Found[]> {
   const found = await Promise.all(
-    lanes.slice(0, wanted).map(({ agent, tenant }) => sql.query<Found>(`${first("$1", "$2")} limit $3`, [agent, tenant, each])),
+    tenants.flatMap((tenant) => agents.map((agent) => firstOf(sql, { agent, which: RESUMED }, tenant, each))),
   );
   return found.flat();
 }
 
-async function nextTenant(
-  sql: Queries,
-  { agent, tenant, passed }: { agent: string; tenant: string; passed: boolean },
-): Promise<string | null> {
-  const [found] = await sql.query<{ tenant: string | null }>(
-    `select min(tenant) as tenant from groundcrew.runs where agent = $1 and ${READY} and tenant ${passed ? ">" : ">="} $2`,
-    [agent, tenant],
-  );
-  return found?.tenant ?? null;
+function firstOf(sql: Queries, { agent, which }: { agent: string; which: string }, tenant: string, limit: number): Promise<Found[]> {
+  return sql.query<Found>(`${first("$1", "$2", which)} limit $3`, [agent, tenant, limit]);
+}
+
+/** As PostgreSQL orders text with the collation "C". */
+function byBytes(a: string, b: string): number {
+  return Buffer.compare(Buffer.from(a), Buffer.from(b));
 }

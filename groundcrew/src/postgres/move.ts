@@ -2,7 +2,7 @@
 import { millis, type PreparedAppend } from "../persistence/prepare.ts";
 import type { RunStatus, TerminalStatus, Transition } from "../persistence/store.ts";
 import { tell } from "./inbox.ts";
-import { column, shardsOf, type Transaction, unescaped } from "./row.ts";
+import { column, type Transaction, unescaped } from "./row.ts";
 
 /** A run as the appends of this batch find it, one after the other. */
 export interface Held {
@@ -56,7 +56,7 @@ export async function move(tx: Transaction, accepted: readonly Accepted[]): Prom
      set status = a.status, reason = a.reason, due_at = a.due_at, timed = a.timed, worker = null, changed_at = $10, finished_at = a.finished_at
      from unnest($1::smallint[], $2::text[], $3::int[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::boolean[], $9::bigint[])
        as a (shard, id, epoch, worker, status, reason, due_at, timed, finished_at)
-     where r.shard = a.shard and r.id = a.id and r.epoch = a.epoch and r.worker = a.worker`,
+     where r.shard = a.shard and r.id = a.id and r.epoch = a.epoch and r.worker is not distinct from a.worker`,
     [
       column(moved, "shard"),
       column(moved, "id"),
@@ -73,7 +73,7 @@ export async function move(tx: Transaction, accepted: readonly Accepted[]): Prom
   return written === moved.length;
 }
 
-/** What hangs on the ends among them: the run's signals, the next turn of its session, its parent. */
+/** What hangs on the ends among them: the next turn of the session, the parent. */
 export async function settleEnds(tx: Transaction, accepted: readonly Accepted[]): Promise<void> {
   const ended = accepted.flatMap(({ run, next, append }): Ended[] =>
     next && next.to !== "queued" && next.to !== "parked" ? [{ run, status: next.to, sessionState: append.sessionState }] : [],
@@ -95,7 +95,6 @@ async function end(tx: Transaction, ended: readonly Ended[]): Promise<void> {
   if (ended.length === 0) return;
   const runs = ended.map(({ run }) => run);
   for (const { id } of runs) tx.ended.add(unescaped(id));
-  await tx.query("delete from groundcrew.signals where shard = any($1) and run = any($2)", [shardsOf(runs), column(runs, "id")]);
   await Promise.all(ended.map((one) => passTurnOn(tx, one)));
   for (const { run, status } of ended) {
     if (run.parent === null) continue;

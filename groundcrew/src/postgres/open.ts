@@ -1,5 +1,6 @@
+import { Client } from "pg";
 import { type Clock, systemClock } from "../clock.ts";
-import { GroundcrewError } from "../errors.ts";
+import { coerceError, GroundcrewError } from "../errors.ts";
 import type { Store } from "../persistence/store.ts";
 import { Connection, type QueryObserver } from "./connection.ts";
 import { migrate } from "./migrate.ts";
@@ -28,19 +29,10 @@ export async function openPostgres(url: string, options: PostgresOptions = {}): 
   const location = locationOf(url);
   const first = new Connection(url, location, { isDistributed: false });
   const isDistributed = await first
-    .patiently(async () => {
-      const client = await first.dedicated();
-      try {
-        const sql = {
-          query: async <T extends object>(text: string, values?: readonly unknown[]) =>
-            (await client.query<T>(text, values as unknown[])).rows,
-        };
-        await mustBePrimary(sql, location);
-        await migrate(sql, migrations, location);
-        return await areTablesDistributed(sql);
-      } finally {
-        await client.end();
-      }
+    .alone(async (sql) => {
+      await mustBePrimary(sql, location);
+      await migrate(sql, migrations, location);
+      return areTablesDistributed(sql);
     })
     .finally(() => first.close());
   const connection = new Connection(url, location, { clock, onQuery, isDistributed: options.isDistributed ?? isDistributed });
@@ -49,18 +41,27 @@ export async function openPostgres(url: string, options: PostgresOptions = {}): 
   return new PostgresStore(connection, clock ?? systemClock, pollMs);
 }
 
-/** The URL as people may see it: without its password. */
+/**
+ * The URL as people may see it: without its password.
+ * @throws GroundcrewError `CONFIG_INVALID`, which says nothing of what stands in it: the error of a URL quotes it whole
+ */
 function locationOf(url: string): string {
+  if (!URL.canParse(url)) throw invalidUrl("is no URL");
+  const { protocol, username, host, pathname, searchParams, hash } = new URL(url);
+  if (!host && !searchParams.has("host")) throw invalidUrl("names no host");
+  if (hash !== "") throw invalidUrl("has a # in it, behind which nothing is read");
   try {
-    const { protocol, username, host, pathname } = new URL(url);
-    if (!host && !url.includes("?host=")) throw new TypeError("no host");
-    return `${protocol}//${username ? `${username}@` : ""}${host}${pathname}`;
-  } catch (cause) {
-    throw new GroundcrewError("CONFIG_INVALID", "The address of the PostgreSQL store is no URL.", {
-      fix: "Write postgres://user:password@host:5432/database; characters such as @ and / in the password as %40 and %2F.",
-      cause,
-    });
+    new Client({ connectionString: url }); // connects to nothing: reads what the URL says, and the files that it names
+  } catch (error) {
+    throw invalidUrl(`cannot be used: ${coerceError(error).message}`);
   }
+  return `${protocol}//${username ? `${username}@` : ""}${host}${pathname}`;
+}
+
+function invalidUrl(why: string): GroundcrewError {
+  return new GroundcrewError("CONFIG_INVALID", `The address of the PostgreSQL store ${why}.`, {
+    fix: "Write postgres://user:password@host:5432/database; in the password @ as %40, # as %23, / as %2F, ? as %3F and % as %25.",
+  });
 }
 
 type Queries = Pick<Sql, "query">;
@@ -71,7 +72,8 @@ async function mustBePrimary(sql: Queries, location: string): Promise<void> {
   );
   if (found?.replica) {
     throw new GroundcrewError("STORE_UNAVAILABLE", `The store ${location} is read-only.`, {
-      fix: "Name the primary server, not a replica.",
+      fix: "Name the primary server, not a replica, and see that `default_transaction_read_only` is off.",
+      retryAfterMs: 1_000,
     });
   }
   if (found && found.version < OLDEST) {

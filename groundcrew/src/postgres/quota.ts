@@ -1,88 +1,92 @@
-/** What quotas leave room for. Claims that share a quota go one after the other: its row is held until their end. */
-import { type Bucket, type Candidate, type Room, refill, roomFor } from "../persistence/share.ts";
+/** What quotas leave room for. Claims under quotas go one after the other: what the one before has taken is counted. */
+import { type Bucket, type Room, refill, roomFor } from "../persistence/share.ts";
 import type { Quota, Quotas } from "../persistence/store.ts";
 import { type Transaction, unescaped } from "./row.ts";
 
-type Kind = "agent" | "tenant";
+export type Kind = "agent" | "tenant";
 
-interface Scope {
-  name: string;
-  kind: Kind;
-  quota: Quota;
+/** A room with the rate that it was measured by. */
+interface Measured {
+  room: Room;
+  bucket: Bucket | undefined;
+  /** Whether the bucket has to be written down, whatever was used of it. */
+  isOff: boolean;
 }
 
+/** How many runs of a tenant an agent is at work on. */
 interface AtWork {
   agent: string;
   tenant: string;
   runs: number;
 }
 
+/** Any number that no other program uses. "GCQU". */
+const LOCK = 0x47435155;
+
 export class Rooms {
   readonly #tx: Transaction;
-  readonly #scopes: Scope[];
-  readonly #rooms: Map<string, Room>;
-  readonly #buckets: Map<string, Bucket>;
+  readonly #quotas: Quotas;
+  readonly #atWork: readonly AtWork[];
+  readonly #measured = new Map<string, Measured | null>();
 
-  private constructor(tx: Transaction, scopes: Scope[], rooms: Map<string, Room>, buckets: Map<string, Bucket>) {
+  private constructor(tx: Transaction, quotas: Quotas, atWork: readonly AtWork[]) {
     this.#tx = tx;
-    this.#scopes = scopes;
-    this.#rooms = rooms;
-    this.#buckets = buckets;
+    this.#quotas = quotas;
+    this.#atWork = atWork;
   }
 
-  static async open(tx: Transaction, candidates: readonly Candidate[], quotas: Quotas): Promise<Rooms> {
-    const scopes = [...scopesOf(candidates, quotas, "agent"), ...scopesOf(candidates, quotas, "tenant")];
-    if (scopes.length === 0) return new Rooms(tx, scopes, new Map(), new Map());
-    const keys = scopes.map(keyOf).sort();
-    await tx.write("insert into groundcrew.quotas (scope) select * from unnest($1::text[]) on conflict do nothing", [keys]);
-    const rows = await tx.query<{ scope: string; tokens: number | null; at: number | null }>(
-      "select scope, tokens, at from groundcrew.quotas where scope = any($1) order by scope for update",
-      [keys],
-    );
-    // Asked behind the lock: what the claim before has taken is counted.
+  static async open(tx: Transaction, quotas: Quotas): Promise<Rooms> {
+    await tx.query(`select pg_advisory_xact_lock(${LOCK})`);
     const atWork = await tx.query<AtWork>(
-      "select agent, tenant, count(*) as runs from groundcrew.runs where worker is not null and due_at is null group by agent, tenant",
+      "select agent, tenant, count(*) as runs from groundcrew.runs where worker is not null and status = 'running' group by agent, tenant",
     );
-    const stored = new Map(rows.map(({ scope, tokens, at }) => [scope, tokens === null || at === null ? undefined : { tokens, at }]));
-    const buckets = new Map<string, Bucket>();
-    const rooms = new Map<string, Room>();
-    for (const scope of scopes) {
-      const key = keyOf(scope);
-      const bucket = scope.quota.rate && refill(stored.get(key), scope.quota.rate, tx.now);
-      if (bucket) buckets.set(key, bucket);
-      const runs = atWork.reduce((sum, row) => sum + (row[scope.kind] === scope.name ? row.runs : 0), 0);
-      rooms.set(key, roomFor(scope.quota, runs, bucket));
-    }
-    return new Rooms(tx, scopes, rooms, buckets);
+    return new Rooms(tx, quotas, atWork);
   }
 
-  of(kind: Kind, name: string): Room | undefined {
-    return this.#rooms.get(keyOf({ kind, name }));
-  }
-
-  /** Writes down what the runs that were taken have used of the rates. */
-  async close(taken: readonly { agent: string; tenant: string; epoch: number }[]): Promise<void> {
-    const used = this.#scopes.flatMap((scope) => {
-      const bucket = this.#buckets.get(keyOf(scope));
-      const starts = taken.filter((run) => run[scope.kind] === scope.name && run.epoch === 1).length;
-      return bucket ? { scope: keyOf(scope), tokens: bucket.tokens - starts, at: bucket.at } : [];
+  /** To be called before `of` is asked about them. @param names as the tables hold them. */
+  async measure(kind: Kind, names: readonly string[]): Promise<void> {
+    const fresh = [...new Set(names)].filter((name) => !this.#measured.has(scopeOf(kind, name)));
+    const limited = fresh.flatMap((name) => {
+      const quota = this.#quotas[kind](unescaped(name));
+      return quota ? { name, scope: scopeOf(kind, name), quota } : [];
     });
-    if (used.length === 0) return;
+    for (const name of fresh) this.#measured.set(scopeOf(kind, name), null);
+    const rated = limited.filter(({ quota }) => quota.rate).map(({ scope }) => scope);
+    const rows =
+      rated.length === 0
+        ? []
+        : await this.#tx.query<Bucket & { scope: string }>("select scope, tokens, at from groundcrew.quotas where scope = any($1)", [
+            rated,
+          ]);
+    const buckets = new Map(rows.map((row) => [row.scope, row]));
+    for (const { name, scope, quota } of limited) this.#measured.set(scope, this.#measureOne(kind, name, quota, buckets.get(scope)));
+  }
+
+  #measureOne(kind: Kind, name: string, quota: Quota, before: Bucket | undefined): Measured {
+    const bucket = quota.rate && refill(before, quota.rate, this.#tx.now);
+    const runs = this.#atWork.reduce((sum, row) => sum + (row[kind] === name ? row.runs : 0), 0);
+    // A bucket from before the clock jumped back would be filled with nothing for long.
+    return { room: roomFor(quota, runs, bucket), bucket, isOff: before !== undefined && before.at > this.#tx.now };
+  }
+
+  /** The same object each time; undefined without a quota. */
+  readonly of = (kind: Kind, name: string): Room | undefined => this.#measured.get(scopeOf(kind, name))?.room;
+
+  /** Writes down what is left of the rates. */
+  async close(): Promise<void> {
+    const left = [...this.#measured].flatMap(([scope, measured]) => {
+      if (!measured?.bucket || (measured.room.starts >= measured.bucket.tokens && !measured.isOff)) return [];
+      return { scope, tokens: measured.room.starts, at: measured.bucket.at };
+    });
+    if (left.length === 0) return;
     await this.#tx.write(
-      `update groundcrew.quotas q set tokens = a.tokens, at = a.at
-       from unnest($1::text[], $2::double precision[], $3::bigint[]) as a (scope, tokens, at) where q.scope = a.scope`,
-      [used.map(({ scope }) => scope), used.map(({ tokens }) => tokens), used.map(({ at }) => at)],
+      `insert into groundcrew.quotas (scope, tokens, at) select * from unnest($1::text[], $2::double precision[], $3::bigint[])
+       on conflict (scope) do update set tokens = excluded.tokens, at = excluded.at`,
+      [left.map(({ scope }) => scope), left.map(({ tokens }) => tokens), left.map(({ at }) => at)],
     );
   }
 }
 
-function keyOf({ kind, name }: { kind: Kind; name: string }): string {
+function scopeOf(kind: Kind, name: string): string {
   return `${kind} ${name}`;
-}
-
-function scopesOf(candidates: readonly Candidate[], quotas: Quotas, kind: Kind): Scope[] {
-  return [...new Set(candidates.map((one) => one[kind]))].flatMap((name) => {
-    const quota = quotas[kind](unescaped(name));
-    return quota && (quota.concurrency !== undefined || quota.rate) ? { kind, name, quota } : [];
-  });
 }

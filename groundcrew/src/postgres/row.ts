@@ -16,8 +16,11 @@ export interface Sql {
 
 /** What holds for all statements of one transaction. */
 export interface Transaction extends Sql {
-  /** The store's clock when it began. */
+  /** The store's clock when it began; known when `begun` is over. */
   readonly now: number;
+  readonly begun: Promise<void>;
+  /** The same clock, as an SQL expression. */
+  readonly clock: string;
   /** Ids of the runs that changed, to be told after the commit. */
   readonly changed: Set<string>;
   /** Those of them that came to their end. */

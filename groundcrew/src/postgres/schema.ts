@@ -29,8 +29,8 @@ export const migrations: readonly Migration[] = [
 
   create table groundcrew.quotas (           -- one row per agent or tenant that has a quota: its lock, and its token bucket
     scope  text not null primary key,
-    tokens double precision,
-    at     bigint
+    tokens double precision not null,
+    at     bigint not null
   );
 
   create table groundcrew.sessions (
@@ -80,6 +80,7 @@ export const migrations: readonly Migration[] = [
     primary key (shard, id)
   ) with (fillfactor = 80);
   create index runs_ready    on groundcrew.runs (agent, tenant, priority, due_at, id) where due_at is not null and not timed;
+  create index runs_resumed  on groundcrew.runs (agent, tenant, priority, due_at, id) where due_at is not null and not timed and epoch > 0;
   create index runs_timed    on groundcrew.runs (agent, due_at)                       where due_at is not null and timed;
   create index runs_held     on groundcrew.runs (worker)                              where worker is not null;
   create index runs_finished on groundcrew.runs (finished_at)                         where finished_at is not null and session is null;

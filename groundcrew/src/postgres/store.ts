@@ -32,7 +32,7 @@ import { Claims, nextDue } from "./claim.ts";
 import type { Committed, Connection } from "./connection.ts";
 import { dumpPage, mustBeIdle } from "./dump.ts";
 import { mayPass, storeError } from "./error.ts";
-import { ofWorker, signal } from "./inbox.ts";
+import { ofWorker, signalAll } from "./inbox.ts";
 import { readBlob, readJournal, readLast, readPage } from "./journal.ts";
 import { join, leave, Reaper, renew } from "./lease.ts";
 import { findRun, findSession, listRuns, listSessions } from "./list.ts";
@@ -47,6 +47,7 @@ export class PostgresStore implements Store {
   readonly #connection: Connection;
   readonly #appends: GroupCommit<PreparedAppend>;
   readonly #starts: GroupCommit<NewRun>;
+  readonly #signals: GroupCommit<Omit<Signal, "at">>;
   readonly #claims: Claims;
   readonly #reaper: Reaper;
   readonly #watch: Watch;
@@ -58,6 +59,7 @@ export class PostgresStore implements Store {
     const appender = new Appender(connection);
     this.#appends = this.#grouped((batch) => appender.flush(batch));
     this.#starts = this.#grouped((batch) => connection.once((tx) => createAll(tx, batch)));
+    this.#signals = this.#grouped((batch) => connection.once((tx) => signalAll(tx, batch)));
     this.#claims = new Claims(connection, (work) => this.#commit(work));
     this.#reaper = new Reaper(connection, (work) => this.#commit(work));
     this.#watch = new Watch(connection, clock, pollMs);
@@ -101,7 +103,7 @@ export class PostgresStore implements Store {
   }
 
   signal(message: Omit<Signal, "at">): Promise<boolean> {
-    return this.#commit((tx) => signal(tx, message));
+    return this.#signals.submit(message) as Promise<boolean>;
   }
 
   inbox(worker: string): Promise<Signal[]> {
@@ -109,7 +111,7 @@ export class PostgresStore implements Store {
   }
 
   nextDue(agents: readonly string[]): Promise<number | null> {
-    return nextDue(this.#connection, agents);
+    return this.#connection.look((sql) => nextDue(sql, agents));
   }
 
   run(id: string): Promise<RunRow | null> {
@@ -172,7 +174,7 @@ export class PostgresStore implements Store {
   }
 
   async #close(): Promise<void> {
-    await Promise.all([this.#appends.close(), this.#starts.close()]);
+    await Promise.all([this.#appends.close(), this.#starts.close(), this.#signals.close()]);
     await this.#watch.close();
     await this.#connection.close();
   }

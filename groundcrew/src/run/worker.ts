@@ -127,10 +127,9 @@ export class Worker {
 
   async #look(): Promise<void> {
     this.#lookAgain = false;
-    if (this.#isSignalled && this.#held.size > 0) {
-      this.#isSignalled = false;
-      this.#deliver(await this.#store.inbox(this.#id));
-    }
+    const maySignal = this.#isSignalled && this.#held.size > 0; // what was sent to a run before its claim comes with the claim
+    this.#isSignalled = false;
+    if (maySignal) this.#deliver(await this.#store.inbox(this.#id));
     while (this.#state === "working") {
       const room = Math.min(CLAIM_BATCH, this.#options.concurrency - this.#held.size);
       this.#isCut = room <= 0;

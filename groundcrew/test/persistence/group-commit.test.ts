@@ -22,7 +22,7 @@ function store() {
 }
 
 beforeEach(() => {
-  vi.useFakeTimers({ toFake: ["setTimeout"] });
+  vi.useFakeTimers({ toFake: ["setTimeout", "performance"] });
 });
 afterEach(() => {
   vi.useRealTimers();

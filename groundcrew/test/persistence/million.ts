@@ -15,9 +15,11 @@ export async function fill(url: string): Promise<void> {
     do $$ declare one record; begin
       for one in select * from index_later loop execute format('drop index groundcrew.%I', one.indexname); end loop;
     end $$;
+    alter table groundcrew.runs drop constraint runs_pkey;
     truncate groundcrew.runs, groundcrew.events, groundcrew.chunks, groundcrew.sessions, groundcrew.signals,
       groundcrew.starts, groundcrew.blobs, groundcrew.blob_refs;
     ${ROWS}
+    alter table groundcrew.runs add primary key (shard, id);
     do $$ declare one record; begin
       for one in select * from index_later loop execute one.indexdef; end loop;
     end $$;
@@ -26,10 +28,10 @@ export async function fill(url: string): Promise<void> {
   await run(url, "analyze");
 }
 
-const NOW = "(extract(epoch from statement_timestamp()) * 1000)::bigint";
+const NOW = Date.now();
 const DAY = 86_400_000;
-const LAST_WEEK = `${NOW} - 7 * ${DAY}`;
-const ID = "'run_' || lpad(i::text, 9, '0') || substr(md5(i::text), 1, 14) || lpad(to_hex(shard), 2, '0')";
+const LAST_WEEK = NOW - 7 * DAY;
+const ID = "'run_' || lpad(i::text, 23, '0') || lpad(to_hex(shard), 2, '0')";
 
 const COLUMNS = `shard, id, agent, status, reason, due_at, timed, start_at, priority, tenant, owner, roles, session, turn, worker, epoch,
   streamed, created_at, changed_at, finished_at, deadline`;
@@ -38,15 +40,15 @@ const COLUMNS = `shard, id, agent, status, reason, due_at, timed, start_at, prio
 const ROWS = `
   insert into groundcrew.runs (${COLUMNS})
     select shard, ${ID}, case when i % 3 = 0 then 'sales' else 'support' end, case when i % 100 = 0 then 'failed' else 'succeeded' end,
-      null, null, false, at, 3, 'tenant-' || i / 20 % 100, 'user-' || i / 20 % 5000, '[]', session, i % 20 / 2, null, 1,
+      null, null, false, at, 3, 't' || i / 20 % 100, 'u' || i / 20 % 5000, '[]', session, i % 20 / 2, null, 1,
       i % 50 = 0, at, at, at, at + ${DAY}
     from generate_series(1, ${FINISHED}) i,
-      lateral (select ${LAST_WEEK} + i as at, case when i % 2 = 0 then 'session-' || i / 20 end as session) t,
+      lateral (select ${LAST_WEEK} + i as at, case when i % 2 = 0 then 's' || i / 20 end as session) t,
       lateral (select case when session is null then i * 7 % 256 else get_byte(sha256(session::bytea), 0) end as shard) s;
 
   insert into groundcrew.sessions (shard, tenant, id, agent, owner, roles, turns, created_at, active_at)
-    select get_byte(sha256(session::bytea), 0), 'tenant-' || i % 100, session, 'support', 'user-' || i % 5000, '[]', 10, at, at
-    from generate_series(0, ${FINISHED} / 20) i, lateral (select ${LAST_WEEK} + 20 * i as at, 'session-' || i as session) t;
+    select get_byte(sha256(session::bytea), 0), 't' || i % 100, session, 'support', 'u' || i % 5000, '[]', 10, at, at
+    from generate_series(0, ${FINISHED} / 20) i, lateral (select ${LAST_WEEK} + 20 * i as at, 's' || i as session) t;
 
   -- Open: parked ones without number, some ready, some that wait for a time, some at work.
   insert into groundcrew.runs (${COLUMNS})
@@ -54,7 +56,7 @@ const ROWS = `
       case when kind = 0 then 'queued' when kind = 3 then 'running' else 'parked' end,
       case kind when 1 then 'timer' when 2 then 'signal' end,
       case kind when 0 then ${NOW} - i when 1 then ${NOW} + ${DAY} + i end, kind = 1,
-      ${NOW}, 1 + i % 5, 'tenant-' || i % 100, 'user-' || i % 5000, '[]', null, null,
+      ${NOW}, 1 + i % 5, 't' || i % 100, 'u' || i % 5000, '[]', null, null,
       case kind when 3 then 'elsewhere-' || i % 10 end, 1, false, ${NOW}, ${NOW}, null, ${NOW} + ${DAY}
     from (select ${FINISHED} + i as i, case when i <= 2000 then 0 when i <= 4000 then 1 when i <= 29000 then 2 else 3 end as kind
           from generate_series(1, 30000) i) open;
@@ -67,6 +69,6 @@ const ROWS = `
   insert into groundcrew.signals (shard, run, id, kind, name, at)
     select shard, id, 'waiting', 'signal', 'go', 1 from groundcrew.runs where finished_at is null;
   insert into groundcrew.starts (shard, tenant, agent, key, hash, run)
-    select i % 256, 'tenant-' || i % 100, 'support', 'key-' || i, 'hash', 'run-' || i from generate_series(1, 100000) i;
+    select i % 256, 't' || i % 100, 'support', 'key-' || i, 'hash', 'run-' || i from generate_series(1, 100000) i;
   insert into groundcrew.blobs (shard, hash, data) select i % 256, md5(i::text), 'value' from generate_series(1, 50000) i;
   insert into groundcrew.blob_refs (shard, hash, run) select shard, hash, 'run-' || hash from groundcrew.blobs;`;

@@ -9,7 +9,7 @@ import type { Append, Claim, NewRun, RunFilter, SessionFilter, Store } from "../
 import { openPostgres } from "../../src/postgres/open.ts";
 import { run } from "../support/database.ts";
 import { type Postgres, startPostgres } from "../support/postgres.ts";
-import { describePostgres } from "../support/shared-postgres.ts";
+import { describeOwnPostgres } from "../support/shared-postgres.ts";
 import { until } from "../support/until.ts";
 import { fill } from "./million.ts";
 import { hotTables } from "./shards.ts";
@@ -20,9 +20,22 @@ const MOST_ROWS = 2_000;
 const FAST = { fsync: "off", wal_level: "minimal", max_wal_senders: "0", max_wal_size: "8GB", autovacuum: "off" };
 
 const PARENT = newRunId(1);
-const alice = { tenant: "tenant-7", user: "user-7", roles: [] };
+const alice = { tenant: "t7", user: "u7", roles: [] };
 
-describePostgres("with a million finished runs", () => {
+/** Events and chunks in one journal: far more than a verb may read. */
+const LONG = 20_000;
+
+function longJournal(run: string): string {
+  const of = `select shard, id, i from groundcrew.runs, generate_series`;
+  return `
+    insert into groundcrew.events (shard, run, last, data)
+      select shard, id, i, '[{"type":"run.released","why":"","seq":' || i || ',"at":1}]' from (${of}(2, ${LONG}) i where id = '${run}') r;
+    insert into groundcrew.chunks (shard, run, after, first, last, data)
+      select shard, id, ${LONG}, i, i, '[{"after":${LONG},"index":' || i || '}]' from (${of}(1, ${LONG}) i where id = '${run}') r;
+    analyze groundcrew.events, groundcrew.chunks`;
+}
+
+describeOwnPostgres("with a million finished runs", () => {
   let server: Postgres;
   let database: string;
   const statements = new Set<string>();
@@ -41,6 +54,7 @@ describePostgres("with a million finished runs", () => {
     await store.join(thisWorker("worker"), 600_000);
     claims = await store.claim(worker, ["support", "sales"], 20);
     await store.close();
+    await run(database, longJournal((claims[1] as Claim).run.id));
   }, 180_000);
   afterAll(() => server?.remove());
 
@@ -88,6 +102,7 @@ describePostgres("with a million finished runs", () => {
     const claim = claims[0] as Claim;
     return { run: claim.run.id, worker, epoch: claim.epoch, events: [], chunks: [], blobs: [], consumed: [], ...more };
   };
+  const long = () => (claims[1] as Claim).run.id;
   const fact = (seq: number) => ({ type: "run.released", why: "", seq, at: 1 }) as const;
   const message = { text: "hello" };
 
@@ -95,7 +110,7 @@ describePostgres("with a million finished runs", () => {
     renew: (store) => store.renew(worker, 600_000),
     "create, alone": (store) => store.create(newRun({ start: { key: "new", hash: "h" }, blobs: [{ hash: "new", data: "x" }] })),
     "create, a child": (store) => store.create(newRun({ parent: { run: PARENT, step: "call" } })),
-    "create, a turn of a session": (store) => store.create(newRun({ session: { id: "session-500", busy: "queue", message } })),
+    "create, a turn of a session": (store) => store.create(newRun({ session: { id: "s500", busy: "queue", message } })),
     claim: (store) => store.claim(worker, ["support", "sales"], 20),
     "claim, with quotas": (store) => {
       const quota = { concurrency: 1000, rate: { runs: 1000, perMs: 1000 } };
@@ -116,33 +131,36 @@ describePostgres("with a million finished runs", () => {
     "append, to its end": (store) => store.append(write({ events: [fact(3)], next: { to: "succeeded" } })),
     run: (store) => store.run((claims[0] as Claim).run.id),
     read: (store) => store.read((claims[0] as Claim).run.id, { seq: 0, chunk: 0 }, 100),
+    "read, in the middle of a long journal": (store) => store.read(long(), { seq: LONG / 2, chunk: 0 }, 100),
+    "read, in the middle of many chunks": (store) => store.read(long(), { seq: LONG, chunk: LONG / 2 }, 100),
+    "last, of a long journal": (store) => store.last(long()),
     journal: (store) => store.journal((claims[0] as Claim).run.id),
     last: (store) => store.last((claims[0] as Claim).run.id),
     blob: (store) => store.blob("new"),
-    session: (store) => store.session("tenant-7", "session-7"),
+    session: (store) => store.session("t7", "s7"),
     "sweep, of what is due": (store) =>
       store.sweep({ ...NEVER, limit: 20, runsBefore: Date.now(), chunksBefore: Date.now(), dryRun: false }),
     "sweep, of sessions": (store) => store.sweep({ ...NEVER, limit: 50, sessionsBefore: Date.now(), dryRun: false }),
-    leave: (store) => store.leave(worker),
+    leave: (store) => store.leave(worker).then(() => true),
   };
   const NEVER = { runsBefore: 0, sessionsBefore: 0, chunksBefore: 0 };
 
   const runFilters: Record<string, Omit<RunFilter, "limit">> = {
     all: {},
-    "of a tenant": { tenant: "tenant-7" },
-    "of a user": { tenant: "tenant-7", user: "user-7" },
-    "of an agent": { tenant: "tenant-7", agent: "support" },
-    "of a session": { tenant: "tenant-7", session: "session-7" },
-    "of a session, without its tenant": { session: "session-7" },
-    "of a parent": { tenant: "tenant-7", parent: PARENT },
-    "open ones of a tenant": { tenant: "tenant-7", status: ["queued", "running", "parked"] },
+    "of a tenant": { tenant: "t7" },
+    "of a user": { tenant: "t7", user: "u7" },
+    "of an agent": { tenant: "t7", agent: "support" },
+    "of a session": { tenant: "t7", session: "s7" },
+    "of a session, without its tenant": { session: "s7" },
+    "of a parent": { tenant: "t7", parent: PARENT },
+    "open ones of a tenant": { tenant: "t7", status: ["queued", "running", "parked"] },
   };
   const sessionFilters: Record<string, Omit<SessionFilter, "limit">> = {
     all: {},
-    "of a tenant": { tenant: "tenant-7" },
-    "of a user": { tenant: "tenant-7", user: "user-7" },
-    "of an agent": { tenant: "tenant-7", agent: "support" },
-    "behind another": { tenant: "tenant-7", before: { activeAt: Date.now(), tenant: "tenant-7", id: "x" } },
+    "of a tenant": { tenant: "t7" },
+    "of a user": { tenant: "t7", user: "u7" },
+    "of an agent": { tenant: "t7", agent: "support" },
+    "behind another": { tenant: "t7", before: { activeAt: Date.now(), tenant: "t7", id: "x" } },
   };
 
   test.each(Object.entries(verbs))("%s", async (_, work) => {

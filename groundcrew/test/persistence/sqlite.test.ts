@@ -177,7 +177,7 @@ describe("opening", () => {
     await (await openSqlite(file)).close();
     const db = new DatabaseSync(file);
     db.exec("pragma locking_mode = exclusive; begin immediate; pragma user_version = 1");
-    vi.useFakeTimers({ toFake: ["setTimeout"] });
+    vi.useFakeTimers({ toFake: ["setTimeout", "performance"] });
     expect(await outlast(openSqlite(file))).toMatchObject({ status: "rejected", reason: { code: "STORE_BUSY" } });
     const opening = openSqlite(file);
     db.exec("rollback");
@@ -214,7 +214,7 @@ describe("a foreign writer", () => {
     const claim = await begin(store);
     const db = new DatabaseSync(file);
     db.exec("begin immediate");
-    vi.useFakeTimers({ toFake: ["setTimeout"] });
+    vi.useFakeTimers({ toFake: ["setTimeout", "performance"] });
     const results = await Promise.all([outlast(append(store, claim, 2)), outlast(append(store, claim, 3))]);
     expect(results).toMatchObject(Array(2).fill({ status: "rejected", reason: { code: "STORE_BUSY" } }));
     db.exec("rollback");
@@ -322,7 +322,7 @@ describe("a full disk", () => {
         const claim = await begin(store);
         writeFileSync(ballast, Buffer.alloc(1024 * 1024));
 
-        vi.useFakeTimers({ toFake: ["setTimeout"] });
+        vi.useFakeTimers({ toFake: ["setTimeout", "performance"] });
         let seq = 1;
         let result: PromiseSettledResult<unknown>;
         do result = await outlast(append(store, claim, ++seq, 50_000));

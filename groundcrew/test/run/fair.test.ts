@@ -127,6 +127,21 @@ describe("looking costs little", () => {
     expect(claims()).toBe(before);
   });
 
+  test("a start is taken up by one claim, that of its own commit, and is not looked for again", async () => {
+    const { store, claims } = await countedStore(withoutPolls);
+    const open = gate();
+    const crew = makeCrew([flow("f", async (ctx) => ctx.step("s", () => open.opened))], { store, clock: withoutPolls });
+    await crew.work();
+    for (let i = 0; i < 20; i++) await tick(); // its first look has found nothing
+    const before = claims();
+    const run = await crew.start("f", { input: 1 });
+    await reaches(run, "running");
+    await tick();
+    expect(claims() - before).toBe(1);
+    open.open();
+    await run.result();
+  });
+
   test("runs that a limit holds back are not looked for again and again", async () => {
     const { store, claims } = await countedStore(withoutPolls);
     const open = gate();

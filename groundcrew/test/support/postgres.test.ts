@@ -8,10 +8,10 @@ import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import { run } from "./database.ts";
 import { type Postgres, startPostgres } from "./postgres.ts";
 import { TcpProxy } from "./proxy.ts";
-import { describePostgres, sharedPostgres } from "./shared-postgres.ts";
+import { describeOwnPostgres, describePostgres, sharedPostgres } from "./shared-postgres.ts";
 import { until, within } from "./until.ts";
 
-describePostgres("a PostgreSQL of the test's own", () => {
+describeOwnPostgres("a PostgreSQL of the test's own", () => {
   let server: Postgres;
   let database: string;
 

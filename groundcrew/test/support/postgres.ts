@@ -156,7 +156,7 @@ async function ready(server: ChildProcess): Promise<void> {
   const timer = setTimeout(() => fail(`was not ready within ${START_MS} ms`), START_MS);
   server.stderr?.setEncoding("utf8").on("data", (text: string) => {
     log = (log + text).slice(-LOG_CHARS);
-    if (log.includes("database system is ready to accept connections")) started.resolve();
+    if (log.match(/ready to accept (read-only )?connections/)) started.resolve();
   });
   await started.promise.finally(() => clearTimeout(timer));
   (server.stderr as unknown as { unref(): void }).unref();

@@ -2,7 +2,22 @@
 import { once } from "node:events";
 import { connect, createServer, type Server, type Socket } from "node:net";
 
+/**
+ * Told of all that a connection brings, before it goes on. "drop": it does not; "cut": it does not, and both sides are reset;
+ * "desert": it does not, and only the client's side is reset: the server goes on waiting.
+ */
+export type Tap = (data: Buffer, of: Passing) => "pass" | "drop" | "cut" | "desert";
+
+export interface Passing {
+  from: "client" | "server";
+  /** Of this proxy, from 1. */
+  connection: number;
+}
+
 export class TcpProxy {
+  /** Listens in; by default everything passes. */
+  tap: Tap = () => "pass";
+  #connections = 0;
   readonly #server: Server;
   readonly #target: number;
   readonly #sockets = new Set<Socket>();
@@ -72,24 +87,31 @@ export class TcpProxy {
       return;
     }
     const far = connect({ port: this.#target, host: "127.0.0.1", noDelay: true });
-    this.#pass(near, far);
-    this.#pass(far, near);
+    const connection = ++this.#connections;
+    const both = { near, far, isDeserted: false };
+    this.#pass(both, { from: "client", connection });
+    this.#pass(both, { from: "server", connection });
   }
 
-  #pass(from: Socket, to: Socket): void {
+  #pass(both: { near: Socket; far: Socket; isDeserted: boolean }, of: Passing): void {
+    const [from, to] = of.from === "client" ? [both.near, both.far] : [both.far, both.near];
     this.#sockets.add(from);
     if (this.#isHolding) from.pause();
     from.on("data", (data) => {
-      if (!to.write(data)) from.pause();
+      const fate = this.tap(data, of);
+      if (fate === "pass" && !to.write(data)) from.pause();
+      both.isDeserted ||= fate === "desert";
+      if (fate === "cut") both.far.resetAndDestroy();
+      if (fate === "cut" || fate === "desert") both.near.resetAndDestroy();
     });
     to.on("drain", () => {
       if (!this.#isHolding) from.resume();
     });
     from.on("end", () => to.end());
-    from.on("error", () => to.resetAndDestroy());
+    from.on("error", () => both.isDeserted || to.resetAndDestroy());
     from.on("close", () => {
       this.#sockets.delete(from);
-      to.destroySoon();
+      if (!both.isDeserted) to.destroySoon();
     });
   }
 }

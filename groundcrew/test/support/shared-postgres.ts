@@ -2,11 +2,20 @@
 import { connect } from "node:net";
 import { text } from "node:stream/consumers";
 import { describe, inject } from "vitest";
-import { hasPostgres } from "./postgres-binaries.ts";
+import { findPackage, hasPostgres } from "./postgres-binaries.ts";
 
 /** Tests that need a PostgreSQL. Where there is none they are skipped, and say that they did not run. */
 export function describePostgres(name: string, tests: () => void): void {
-  if (hasPostgres) describe(name, tests);
+  describeIf(hasPostgres, name, tests);
+}
+
+/** Tests that start a PostgreSQL of their own: one that is named for the tests does not help them. */
+export function describeOwnPostgres(name: string, tests: () => void): void {
+  describeIf(findPackage() !== null, name, tests);
+}
+
+function describeIf(condition: boolean, name: string, tests: () => void): void {
+  if (condition) describe(name, tests);
   else describe.skip(`${name} (not run: no PostgreSQL here)`, tests);
 }
 

@@ -1,0 +1,143 @@
+/** The connection breaks while a commit is on its way, or its answer is: what was asked for is done, and done once. */
+import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
+import { systemClock } from "../../src/clock.ts";
+import { POSTGRES_IDLE_MS } from "../../src/limits.ts";
+import { thisWorker } from "../../src/persistence/host.ts";
+import { newRunId } from "../../src/persistence/id.ts";
+import type { NewRun, Store } from "../../src/persistence/store.ts";
+import { openPostgres } from "../../src/postgres/open.ts";
+import { createDatabase, dropDatabase, run } from "../support/database.ts";
+import { type Tap, TcpProxy } from "../support/proxy.ts";
+import { describePostgres, sharedPostgres } from "../support/shared-postgres.ts";
+
+/** What becomes of a commit: told of all that goes through its connection, from it on. */
+const FATES: Record<string, (from: "client" | "server") => ReturnType<Tap>> = {
+  "that never reached the server, which noticed": () => "cut",
+  "that never reached the server, which did not notice": () => "desert",
+  "that the server did, and could not say so": (from) => (from === "client" ? "pass" : "cut"),
+};
+
+describePostgres("a commit", () => {
+  let direct: string;
+  let proxy: TcpProxy;
+  let store: Store;
+  let worker: string;
+  let cuts = 0;
+
+  beforeAll(async () => {
+    direct = await createDatabase(await sharedPostgres());
+    proxy = await TcpProxy.before(Number(new URL(direct).port));
+    store = await openPostgres(proxy.url(direct), { clock: systemClock }); // with a clock of its own it sends the text each time
+    const identity = thisWorker();
+    worker = identity.id;
+    await store.join(identity, 600_000);
+  });
+  beforeEach(() => {
+    cuts = 0;
+    onTestFinished(() => {
+      proxy.tap = () => "pass";
+    });
+  });
+  afterAll(async () => {
+    await store?.close();
+    await proxy?.close();
+    if (direct) await dropDatabase(direct);
+  });
+
+  const principal = { tenant: "t", user: "u", roles: [] };
+  const newRun = (more: Partial<NewRun> = {}): NewRun => {
+    const deadline = Date.now() + 600_000;
+    const created = { type: "run.created", agent: "a", principal, deadline, seq: 1, at: 0 } as const;
+    return { id: newRunId(Date.now(), more.session?.id), agent: "a", principal, deadline, dueAt: 0, events: [created], blobs: [], ...more };
+  };
+  const begun = async () => {
+    const { run } = await store.create(newRun());
+    const claims = await store.claim(worker, ["a"], 100);
+    const claim = claims.find((one) => one.run.id === run.id);
+    if (!claim) throw new Error("The run was not there to be claimed.");
+    return claim;
+  };
+  /** From now on, the next commit of a transaction that writes meets its fate. */
+  const strike = (fateOf: (typeof FATES)[string]) => {
+    const writing = new Set<number>();
+    let struck: number | undefined;
+    proxy.tap = (data, { from, connection }) => {
+      if (data.includes("pg_current_xact_id")) writing.add(connection);
+      if (struck === undefined && from === "client" && writing.has(connection) && data.includes("commit\0")) struck = connection;
+      if (struck !== connection) return "pass";
+      const fate = fateOf(from);
+      if (fate !== "pass") cuts++;
+      return fate;
+    };
+  };
+  const count = async (sql: string) => Number((await run<{ n: number }>(direct, sql))[0]?.n);
+
+  describe.each(Object.entries(FATES))("%s", (name, fate) => {
+    const isSlow = name.includes("did not notice");
+
+    test("of a start: the run is there once", async () => {
+      const wanted = newRun({ start: { key: `key ${name}`, hash: "h" } });
+      strike(fate);
+      expect(await store.create(wanted)).toMatchObject({ outcome: "created", run: { id: wanted.id } });
+      expect(cuts).toBe(1);
+      expect(await store.journal(wanted.id)).toHaveLength(1);
+      expect(await count(`select count(*) as n from groundcrew.starts where run = '${wanted.id}'`)).toBe(1);
+    });
+
+    test("of a turn: the session has it once", async () => {
+      const session = { id: `s-${name.length}`, busy: "queue", message: "m" } as const;
+      strike(fate);
+      expect(await store.create(newRun({ session }))).toMatchObject({ outcome: "created", run: { turn: 1 } });
+      expect(cuts).toBe(1);
+      expect(await store.runs({ session: session.id, limit: 10 })).toHaveLength(1);
+      expect(await store.session("t", session.id)).toMatchObject({ turns: 1 });
+    });
+
+    test("of a signal: the inbox has it once, and it counts as new", async () => {
+      const claim = await begun();
+      strike(fate);
+      expect(await store.signal({ id: "s", run: claim.run.id, kind: "signal", name: "go" })).toBe(true);
+      expect(cuts).toBe(1);
+      expect((await store.inbox(worker)).filter((signal) => signal.run === claim.run.id)).toHaveLength(1);
+    });
+
+    test("of an append: the journal goes on from it", async () => {
+      const { run: row, epoch } = await begun();
+      const write = (seq: number) =>
+        store.append({
+          run: row.id,
+          worker,
+          epoch,
+          events: [{ type: "run.released", why: "x", seq, at: 0 }],
+          chunks: [],
+          blobs: [],
+          consumed: [],
+        });
+      strike(fate);
+      expect(await write(2)).toBe("written");
+      expect(cuts).toBe(1);
+      expect(await write(3)).toBe("written");
+      expect((await store.journal(row.id)).map(({ seq }) => seq)).toEqual([1, 2, 3]);
+    });
+
+    test("of a claim: the run is taken once", async () => {
+      const wanted = newRun({ agent: `b ${name}` });
+      await store.create(wanted);
+      strike(fate);
+      const claims = await store.claim(worker, [wanted.agent], 10);
+      expect(claims.map(({ run: { id }, epoch }) => [id, epoch])).toEqual([[wanted.id, 1]]);
+      expect(cuts).toBe(1);
+    });
+
+    if (isSlow) {
+      test("is decided as soon as the server has ended the transaction of a process that it hears nothing of", async () => {
+        strike(fate);
+        const startedAt = performance.now();
+        await store.create(newRun());
+        const took = performance.now() - startedAt;
+        expect(took).toBeGreaterThan(POSTGRES_IDLE_MS * 0.9);
+        expect(took).toBeLessThan(POSTGRES_IDLE_MS + 5_000);
+      });
+    }
+  });
+});
