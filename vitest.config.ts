@@ -2,7 +2,7 @@ import { defineConfig } from "vitest/config";
 
 export default defineConfig({
   test: {
-    include: ["{groundcrew/test,examples,bench}/**/*.test.ts"],
+    include: ["{groundcrew/test,examples,bench,chaos}/**/*.test.ts"],
     pool: "forks", // tests kill processes, close stores and change the environment: each file gets a process of its own
     globalSetup: "groundcrew/test/support/postgres-global.ts",
     testTimeout: 30_000,

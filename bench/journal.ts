@@ -4,7 +4,8 @@ import { groundcrew } from "groundcrew";
 import { checkpoint } from "./checkpoint.ts";
 import type { Figure } from "./figure.ts";
 import { Folder } from "./folder.ts";
-import { STEPS, tenSteps, VALUE_BYTES } from "./workload.ts";
+import { STEPS, VALUE_BYTES } from "./record.ts";
+import { tenSteps } from "./workload.ts";
 
 const RUNS = 2_000;
 const LANES = 64;

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Crew } from "groundcrew";
-import { STEPS, tenSteps } from "./workload.ts";
+import { STEPS } from "./record.ts";
+import { tenSteps } from "./workload.ts";
 
 /** Keeps `lanes` runs of ten steps going for `ms`: each lane starts a run, awaits its result, starts the next. @returns steps done */
 export async function load(crew: Crew, lanes: number, ms: number): Promise<number> {

@@ -1,10 +1,10 @@
 /** Measures one thing, in a process of its own: `node bench/measure.ts step`. Under a profiler this is the process to watch. */
 import type { Figure } from "./figure.ts";
-import { history } from "./history.ts";
+import { history, pgHistory } from "./history.ts";
 import { journal } from "./journal.ts";
 import { loopDelay } from "./loop-delay.ts";
-import { parked } from "./parked.ts";
-import { recovery } from "./recovery.ts";
+import { parked, pgParked } from "./parked.ts";
+import { pgRecovery, recovery } from "./recovery.ts";
 import { start } from "./start.ts";
 import { step } from "./step.ts";
 import { throughput } from "./throughput.ts";
@@ -18,6 +18,9 @@ const benchmarks: Record<string, () => Promise<Figure[]>> = {
   parked,
   journal,
   "loop-delay": loopDelay,
+  "pg-history": pgHistory,
+  "pg-parked": pgParked,
+  "pg-recovery": pgRecovery,
 };
 
 const benchmark = benchmarks[process.argv[2] ?? ""];

@@ -1,22 +1,18 @@
-/** Runs that wait: what ten thousand of them weigh, what they cost while they wait, and how soon one goes on. */
+/** Runs that wait: what very many of them weigh, what they cost while they wait, and how soon one goes on. */
 import { once } from "node:events";
-import { statSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
-import { flow, groundcrew, type Run } from "groundcrew";
-import { checkpoint } from "./checkpoint.ts";
-import { type Figure, median, timed } from "./figure.ts";
-import { Folder } from "./folder.ts";
+import { type Crew, flow, groundcrew, type Run } from "groundcrew";
+import { openStore } from "../groundcrew/dist/store.js";
+import { ClaimTimes } from "./claim-times.ts";
+import { type Figure, median, percentile } from "./figure.ts";
+import { type Ground, PostgresGround, SqliteGround } from "./ground.ts";
 import { untilParked } from "./load.ts";
-import { Raw } from "./raw.ts";
 
-const RUNS = 10_000;
 const WARM_UP = 500;
 const STARTED_AT_ONCE = 200;
 const WAKES = 300;
-/** The runs that are woken lie far from each other. */
-const STRIDE = 31;
 const IDLE_MS = 5_000;
 
 const entered = new EventTarget();
@@ -28,61 +24,129 @@ const waits = flow("waits", async (ctx, input: { order: number }) => {
   return { order: input.order, answer };
 });
 
-export async function parked(): Promise<Figure[]> {
-  using folder = new Folder();
-  const file = folder.file("crew.db");
-  const crew = groundcrew({ agents: [waits], store: file });
-  await crew.work();
-  await park(WARM_UP);
-  await checkpoint(file);
-  const [heapBefore, bytesBefore] = [await heap(), statSync(file).size];
-  const ids = await park(RUNS);
-  await checkpoint(file);
-  const [heapAfter, bytesAfter] = [await heap(), statSync(file).size];
-  const idle = await idleCpu();
-  const raw = new Raw(folder.file("raw.db"));
-  const wakes: number[] = [];
-  const rawTimes: number[] = [];
-  for (let i = 0; i < WAKES; i++) {
-    wakes.push(await wake(await crew.run(ids[(i * STRIDE) % RUNS] as string)));
-    rawTimes.push(timed(() => raw.step(1, i)));
-  }
-  await crew.close();
-  raw.close();
+interface Parked {
+  runs: number;
+  heapPerRun: number;
+  /** By which the heap grew while the worker only waited. */
+  heapWhileIdle: number;
+  bytesPerRun: number;
+  idlePercent: number;
+  wakes: number[];
+  raws: number[];
+  claims: number[];
+}
 
-  const resumeHow =
-    `from signal() to the run's next step, three commits, median of ${WAKES} (raw durable insert in between: p50 ${median(rawTimes).toFixed(3)} ms); ` +
-    `while all waited the worker used ${idle.toFixed(2)} % of a core`;
+export async function parked(): Promise<Figure[]> {
+  await using ground = new SqliteGround();
+  const found = await measured(ground, 10_000);
   return [
     {
       name: "parked.heap-bytes",
-      value: Math.max(0, (heapAfter - heapBefore) / RUNS),
+      value: found.heapPerRun,
       unit: "bytes/run",
-      how: `heap after garbage collection, with ${RUNS} runs parked on a signal and without`,
+      how: `heap after garbage collection, with ${found.runs} runs parked on a signal and without`,
       target: { atMost: 1_024 },
     },
     {
       name: "parked.storage-bytes",
-      value: (bytesAfter - bytesBefore) / RUNS,
+      value: found.bytesPerRun,
       unit: "bytes/run",
-      how: `growth of the file by ${RUNS} parked runs, checkpointed; everything included, indexes too`,
+      how: `growth of the file by ${found.runs} parked runs, checkpointed; everything included, indexes too`,
       target: { atMost: 1_536 },
     },
-    { name: "parked.resume-ms", value: median(wakes), unit: "ms", how: resumeHow, target: { atMost: 5 } },
+    { name: "parked.resume-ms", value: median(found.wakes), unit: "ms", how: resumeHow(found), target: { atMost: 5 } },
   ];
+}
 
-  async function park(count: number): Promise<string[]> {
-    const ids: string[] = [];
-    const lane = async () => {
-      while (ids.length < count) {
-        const slot = ids.push("") - 1;
-        ids[slot] = (await crew.start(waits, { input: { order: slot } })).id;
-      }
-    };
-    await Promise.all(Array.from({ length: STARTED_AT_ONCE }, lane));
-    await untilParked(crew);
-    return ids;
+export async function pgParked(): Promise<Figure[]> {
+  await using ground = await PostgresGround.open();
+  const found = await measured(ground, 100_000);
+  const { claims } = found;
+  return [
+    {
+      name: "pg-parked.heap-bytes",
+      value: found.heapPerRun,
+      unit: "bytes/run",
+      how: `heap of the worker after garbage collection, with ${found.runs} runs parked on a signal and without`,
+      target: { atMost: 10 },
+    },
+    {
+      name: "pg-parked.idle-growth",
+      value: found.heapWhileIdle / 1_024,
+      unit: "KB",
+      how: `growth of the worker's heap, collected, in ${IDLE_MS / 1_000} s in which all of them waited`,
+      target: { atMost: 256 },
+    },
+    {
+      name: "pg-parked.storage-bytes",
+      value: found.bytesPerRun,
+      unit: "bytes/run",
+      how: "growth of the database, indexes and the row versions that are not yet vacuumed included",
+    },
+    { name: "pg-parked.resume-ms", value: median(found.wakes), unit: "ms", how: resumeHow(found), target: { atMost: 20 } },
+    {
+      name: "pg-parked.claim-p99",
+      value: percentile(claims, 99),
+      unit: "ms",
+      how: `${claims.length} claims that brought a run, while ${found.runs} others waited (median ${median(claims).toFixed(2)} ms)`,
+      target: { atMost: 10 },
+    },
+  ];
+}
+
+function resumeHow({ raws, idlePercent }: Parked): string {
+  return (
+    `from signal() to the run's next step, three commits, median of ${WAKES} (raw durable insert in between: p50 ${median(raws).toFixed(3)} ms); ` +
+    `while all waited the worker used ${idlePercent.toFixed(2)} % of a core`
+  );
+}
+
+async function measured(ground: Ground, runs: number): Promise<Parked> {
+  const location = await ground.store();
+  const claims = new ClaimTimes();
+  const store = await openStore(location);
+  const crew = groundcrew({ agents: [waits], store: claims.of(store) });
+  await crew.work();
+  await park(crew, WARM_UP, WARM_UP);
+  const [heapBefore, bytesBefore] = [await heap(), await ground.bytes(location)];
+  const ids = await park(crew, runs, Math.floor(runs / WAKES));
+  const [heapAfter, bytesAfter] = [await heap(), await ground.bytes(location)];
+  const idlePercent = await idleCpu();
+  const heapAfterIdle = await heap();
+  claims.times = [];
+  const [wakes, raws]: [number[], number[]] = [[], []];
+  for (const id of ids.slice(0, WAKES)) {
+    wakes.push(await wake(await crew.run(id)));
+    raws.push(await ground.raw());
   }
+  await crew.close();
+  await store.close();
+  return {
+    runs,
+    heapPerRun: Math.max(0, (heapAfter - heapBefore) / runs),
+    heapWhileIdle: Math.max(0, heapAfterIdle - heapAfter),
+    bytesPerRun: (bytesAfter - bytesBefore) / runs,
+    idlePercent,
+    wakes,
+    raws,
+    claims: claims.times,
+  };
+}
+
+/** @returns the ids of every `nth` run: all of them would weigh more than what is measured, and those lie far from each other */
+async function park(crew: Crew, count: number, nth: number): Promise<string[]> {
+  const ids: string[] = [];
+  let started = 0;
+  const lane = async () => {
+    while (started < count) {
+      const order = started++;
+      const { id } = await crew.start(waits, { input: { order } });
+      if (order % nth === 0) ids.push(id);
+    }
+  };
+  await Promise.all(Array.from({ length: STARTED_AT_ONCE }, lane));
+  await untilParked(crew);
+  return ids;
 }
 
 async function wake(run: Run): Promise<number> {

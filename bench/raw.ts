@@ -3,7 +3,7 @@
  * fence, no state: a loop around one prepared insert. Whatever is between this and Groundcrew is Groundcrew's price.
  */
 import { DatabaseSync, type StatementSync } from "node:sqlite";
-import { STEP_NAMES, STEPS, VALUES } from "./workload.ts";
+import { STEP_NAMES, STEPS, VALUES } from "./record.ts";
 
 export class Raw {
   readonly #db: DatabaseSync;

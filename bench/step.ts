@@ -3,7 +3,7 @@ import { flow, groundcrew } from "groundcrew";
 import { type Figure, median, percentile, timed } from "./figure.ts";
 import { Folder } from "./folder.ts";
 import { Raw } from "./raw.ts";
-import { STEPS, VALUES } from "./workload.ts";
+import { STEPS, VALUES } from "./record.ts";
 
 const WARM_UP = 500;
 const COUNT = 5_000;

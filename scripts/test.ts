@@ -38,7 +38,7 @@ function run(command: string, args: readonly string[]): boolean {
 function checks(): Count {
   const results = [
     run("node", ["scripts/build.ts"]), // first: examples and benchmarks see the package through its build
-    ...["groundcrew", "examples", "bench", "."].map((project) => run("tsc", ["-p", project, "--noEmit"])),
+    ...["groundcrew", "examples", "bench", "chaos", "."].map((project) => run("tsc", ["-p", project, "--noEmit"])),
     run("biome", ["check", "--error-on-warnings", "."]),
   ];
   const passed = results.filter(Boolean).length;

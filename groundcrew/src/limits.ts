@@ -183,8 +183,8 @@ export const POSTGRES_READERS = 5;
 /** When a statement has had no answer for this long, somebody looks whether the server is still there. */
 export const POSTGRES_SILENCE_MS = 2_000;
 
-/** A server that does not answer a new connection within this is gone. With the silence before: `STORE_PATIENCE_MS`. */
-export const POSTGRES_PROBE_MS = 3_000;
+/** A server that does not answer a new connection within this is gone. With the silence before just beyond `STORE_PATIENCE_MS`: nobody tries again in vain. */
+export const POSTGRES_PROBE_MS = 3_100;
 
 /** How long a connection to PostgreSQL may take to come about. */
 export const POSTGRES_CONNECT_MS = 5_000;

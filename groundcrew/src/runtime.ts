@@ -189,9 +189,14 @@ export class Crew {
     await this.#working?.catch(() => {}); // one that is only just starting has to be stopped as well
     this.#cleaner?.stop();
     const store = await this.#store?.catch(() => undefined);
-    await this.#worker?.drain();
-    this.#closed.abort(closed());
-    if (store && typeof this.#options.store !== "object") await store.close();
+    try {
+      await this.#worker?.drain();
+    } catch (error) {
+      this.#onTrouble(error); // the store is away: others take its runs over when its lease is out
+    } finally {
+      this.#closed.abort(closed());
+      if (store && typeof this.#options.store !== "object") await store.close();
+    }
   }
 
   #definition(name: string): Definition {

@@ -10,7 +10,7 @@ import { outOfOrder, type PreparedAppend } from "../persistence/prepare.ts";
 import { isTerminal, type RunStatus, type SignalKind, type Transition } from "../persistence/store.ts";
 import type { Committed, Connection } from "./connection.ts";
 import { type Accepted, type Held, move, settleEnds } from "./move.ts";
-import { column, escaped, key, shardsOf, type Transaction, together, unescaped } from "./row.ts";
+import { among, column, escaped, key, shardsOf, type Transaction, together, unescaped } from "./row.ts";
 
 interface Waiting {
   run: string;
@@ -141,11 +141,11 @@ async function lockMoving(tx: Transaction, batch: readonly PreparedAppend[], run
     ),
   );
   for (const some of together(tx, [...moving, ...parents])) {
-    const text = "select from groundcrew.runs where shard = any($1) and id = any($2) order by shard, id for no key update";
-    locks.push(tx.query(text, [shardsOf(some), column(some, "id")]));
+    const text = `select from groundcrew.runs where ${among("shard", "id")} order by shard, id for no key update`;
+    locks.push(tx.query(text, [column(some, "shard"), column(some, "id")]));
   }
-  const text = "select run, id, kind from groundcrew.signals where shard = any($1) and run = any($2) and not consumed";
-  const [waiting] = await Promise.all([tx.query<Waiting>(text, [shardsOf(moving), column(moving, "id")]), ...locks]);
+  const text = `select run, id, kind from groundcrew.signals where ${among("shard", "run")} and not consumed`;
+  const [waiting] = await Promise.all([tx.query<Waiting>(text, [column(moving, "shard"), column(moving, "id")]), ...locks]);
   return waiting;
 }
 
@@ -229,7 +229,7 @@ function* writeAll(tx: Transaction, accepted: readonly Accepted[]): Generator<Pr
   const begun = accepted.filter(({ run, append }) => append.chunks.length > 0 && !run.streamed).map(({ run }) => run);
   if (begun.length > 0) {
     yield done(
-      tx.write("update groundcrew.runs set streamed = true where shard = any($1) and id = any($2)", [shardsOf(begun), column(begun, "id")]),
+      tx.write(`update groundcrew.runs set streamed = true where ${among("shard", "id")}`, [column(begun, "shard"), column(begun, "id")]),
     );
   }
   const consumed = accepted.flatMap(({ run, append }) => append.write.consumed.map((id) => ({ shard: run.shard, run: run.id, id })));
@@ -240,8 +240,8 @@ function* writeAll(tx: Transaction, accepted: readonly Accepted[]): Generator<Pr
   }
   const ended = accepted.filter(({ next }) => next && isTerminal(next.to as RunStatus)).map(({ run }) => run);
   if (ended.length > 0) {
-    const text = "delete from groundcrew.signals where shard = any($1) and run = any($2)";
-    yield done(tx.write(text, [shardsOf(ended), column(ended, "id")]));
+    const text = `delete from groundcrew.signals where ${among("shard", "run")}`;
+    yield done(tx.write(text, [column(ended, "shard"), column(ended, "id")]));
   }
   const blobs = accepted.flatMap(({ run, append }) => append.write.blobs.map((blob) => ({ ...blob, run: run.id })));
   for (const written of writeBlobs(tx, blobs)) yield done(written);

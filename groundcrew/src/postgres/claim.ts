@@ -7,7 +7,7 @@ import type { Connection } from "./connection.ts";
 import { ofRuns } from "./inbox.ts";
 import { type Found, type Look, look, lookForResumed, READY } from "./look.ts";
 import { Rooms } from "./quota.ts";
-import { column, escaped, type RunRecord, type Sql, shardsOf, type Transaction, together, toRunRow } from "./row.ts";
+import { among, column, escaped, type RunRecord, type Sql, type Transaction, together, toRunRow } from "./row.ts";
 
 /** Runs a transaction, and tells what it changed. */
 type Commit = <T>(work: (tx: Transaction) => Promise<T>) => Promise<T>;
@@ -118,9 +118,9 @@ async function promote(tx: Transaction, timed: readonly { shard: number; id: str
   for (const some of together(tx, timed)) {
     await tx.write(
       `update groundcrew.runs r set timed = false
-       from (select shard, id from groundcrew.runs where shard = any($1) and id = any($2) and timed for update skip locked) d
+       from (select shard, id from groundcrew.runs where ${among("shard", "id")} and timed for update skip locked) d
        where r.shard = d.shard and r.id = d.id and r.shard = any($1)`,
-      [shardsOf(some), column(some, "id")],
+      [column(some, "shard"), column(some, "id")],
     );
   }
 }
@@ -133,7 +133,7 @@ async function promote(tx: Transaction, timed: readonly { shard: number; id: str
 async function take(tx: Transaction, worker: string, chosen: readonly Found[]): Promise<Claim[]> {
   const holding = tx.query(`select 1 from groundcrew.workers where id = $1 and lease_until > ${tx.clock} for key share`, [worker]);
   const takings = together(tx, chosen).map((some) => takeSome(tx, worker, some));
-  const inboxes = ofRuns(tx, shardsOf(chosen), column(chosen, "id")); // behind the taking: from then on no signal comes in unseen
+  const inboxes = ofRuns(tx, column(chosen, "shard"), column(chosen, "id")); // behind the taking: from then on no signal comes in unseen
   const [lease, waiting, ...some] = await Promise.all([holding, inboxes, ...takings]);
   if (lease.length === 0) throw new GroundcrewError("SUPERSEDED", `The lease of worker ${worker} has run out.`);
   const taken = some.flat();
@@ -156,10 +156,10 @@ function takeSome(tx: Transaction, worker: string, chosen: readonly Found[]) {
     `update groundcrew.runs r
      set status = 'running', reason = null, due_at = null, timed = false, worker = $3, epoch = r.epoch + 1, changed_at = $4
      from (select shard, id, worker from groundcrew.runs
-           where shard = any($1) and id = any($2) and ${READY} for update skip locked) d
+           where ${among("shard", "id")} and ${READY} for update skip locked) d
      where r.shard = d.shard and r.id = d.id and r.shard = any($1)
      returning r.*, d.worker as before`,
-    [shardsOf(chosen), column(chosen, "id"), worker, tx.now],
+    [column(chosen, "shard"), column(chosen, "id"), worker, tx.now],
   );
 }
 

@@ -16,7 +16,7 @@ import {
   POSTGRES_WRITERS,
   STORE_PATIENCE_MS,
 } from "../limits.ts";
-import { isAway, isReadOnly, isRefusal, isStale, isUnnamed, mayPass, storeError } from "./error.ts";
+import { isAway, isNeverHeardOf, isReadOnly, isRefusal, isStale, isUnnamed, mayPass, storeError } from "./error.ts";
 import { Pulse } from "./pulse.ts";
 import type { Sql, Transaction } from "./row.ts";
 
@@ -49,6 +49,8 @@ export class Connection implements Sql {
   readonly #options: ConnectionOptions;
   /** How far the server's clock, in milliseconds since 1970, is ahead of the time that this process has been running. */
   #ahead = Date.now() - performance.now();
+  /** The server's life as it was known last: another after each crash. */
+  #boot = "";
   readonly #names = new Map<string, string>();
   #mayName = true;
   #isClosed = false;
@@ -118,32 +120,50 @@ export class Connection implements Sql {
    * @param isAhead whether `run` may send statements before the beginning is answered. It waits for `begun` where it needs the time.
    */
   async once<T>(run: (tx: Transaction) => Promise<T>, isAhead = false): Promise<Committed<T>> {
+    const boot = this.#boot;
     let committing: (Committed<T> & { xid: string }) | undefined;
     try {
       return await this.#on(this.#writers, async (sql, client) => {
-        const { tx, xid: begun } = this.#begin(client, sql);
-        if (!isAhead) await begun;
-        const [value, xid] = await Promise.all([run(tx), begun]);
+        const { tx, xid } = this.#begin(client, sql);
+        if (!isAhead) await tx.begun;
+        const value = await run(tx);
         failpoint("commit.before");
-        committing = { value, changed: tx.changed, ended: tx.ended, due: tx.due, xid };
+        committing = { value, changed: tx.changed, ended: tx.ended, due: tx.due, xid: await xid };
         await sql.query("commit");
         failpoint("commit.after");
         return committing;
       });
     } catch (error) {
-      if (committing && !isRefusal(error) && (await this.#wasCommitted(committing.xid))) return committing;
+      if (committing && !isRefusal(error) && (await this.#wasCommitted(committing.xid, boot))) return committing;
       throw error;
     }
   }
 
-  /** A server that has not heard of the commit ends the transaction after `POSTGRES_IDLE_MS`: then it is certain. */
-  #wasCommitted(xid: string): Promise<boolean> {
+  /**
+   * A server that has not heard of the commit ends the transaction after `POSTGRES_IDLE_MS`: then it is certain. One that has
+   * crashed may since have given the number to another transaction, whose commit says nothing about this one.
+   * @throws GroundcrewError `STORE_UNAVAILABLE` when it cannot be told
+   */
+  #wasCommitted(xid: string, boot: string): Promise<boolean> {
     const look = async () => {
-      const [found] = await this.#on(this.#readers, (sql) => sql.query<{ status: string }>("select pg_xact_status($1) as status", [xid]));
-      if (found?.status === "in progress") throw new StillCommitting();
+      const asked = this.#on(this.#readers, (sql) => sql.query<{ status: string; boot: string | null }>(STATUS, [xid]));
+      const [found] = await asked.catch((error) => {
+        if (isNeverHeardOf(error)) return [{ status: "aborted", boot }];
+        throw error;
+      });
+      if (found?.boot !== boot) await this.learnBoot();
+      if (found?.boot !== boot && found?.status === "committed") throw crashed(this.location);
+      if (found?.boot === boot && found.status === "in progress") throw new StillCommitting();
       return found?.status === "committed";
     };
     return this.patiently(look, POSTGRES_IDLE_MS + STORE_PATIENCE_MS / 2);
+  }
+
+  /** To be called before the first transaction. */
+  async learnBoot(): Promise<void> {
+    const text = "insert into groundcrew.boot default values on conflict (only_row) do update set only_row = true returning id";
+    const [found] = await this.query<{ id: string }>(text);
+    this.#boot = found?.id ?? "";
   }
 
   /** Runs `attempt` again while it fails for a reason that may pass. @throws GroundcrewError */
@@ -281,6 +301,15 @@ export interface Committed<T> {
   changed: Set<string>;
   ended: Set<string>;
   due: boolean;
+}
+
+const STATUS = "select pg_xact_status($1) as status, (select id from groundcrew.boot) as boot";
+
+function crashed(location: string): GroundcrewError {
+  return new GroundcrewError("STORE_UNAVAILABLE", `The store ${location} crashed over a commit: whether it was done is not known.`, {
+    retryAfterMs: 1_000,
+    fix: "Ask again with the same key: what was done is then found, and not done twice.",
+  });
 }
 
 /** The server is not through with a commit whose connection is lost. */

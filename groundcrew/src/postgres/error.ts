@@ -96,6 +96,11 @@ export function isReadOnly(error: unknown): boolean {
   return codeOf(error) === "25006";
 }
 
+/** A transaction "in the future": the server, or the one that took its place, has no trace of it. */
+export function isNeverHeardOf(error: unknown): boolean {
+  return codeOf(error) === "22023";
+}
+
 function isFull(error: unknown): boolean {
   return codeOf(error) === "53300" || codeOf(error) === "53100" || (error instanceof Error && FULL_TEXT.test(error.message));
 }

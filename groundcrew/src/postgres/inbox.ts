@@ -4,7 +4,7 @@ import { MAX_INBOX } from "../limits.ts";
 import type { Outcome } from "../persistence/group-commit.ts";
 import { shardOfRun } from "../persistence/id.ts";
 import { isTerminal, type RunStatus, type Signal, type SignalKind, signalValue } from "../persistence/store.ts";
-import { escaped, key, type Sql, type Transaction, unescaped } from "./row.ts";
+import { among, escaped, key, type Sql, type Transaction, unescaped } from "./row.ts";
 
 interface SignalRecord {
   id: string;
@@ -138,7 +138,7 @@ const columns = "s.id, s.run, s.kind, s.name, s.value, s.sender, s.at";
 /** What was not consumed yet, of these runs. */
 export async function ofRuns(sql: Sql, shards: readonly number[], runs: readonly string[]): Promise<Signal[]> {
   const found = await sql.query<SignalRecord>(
-    `select ${columns} from groundcrew.signals s where s.shard = any($1) and s.run = any($2) and not s.consumed order by s.n`,
+    `select ${columns} from groundcrew.signals s where ${among("s.shard", "s.run")} and not s.consumed order by s.n`,
     [shards, runs],
   );
   return found.map(toSignal);
@@ -146,8 +146,9 @@ export async function ofRuns(sql: Sql, shards: readonly number[], runs: readonly
 
 export async function ofWorker(sql: Sql, worker: string): Promise<Signal[]> {
   const found = await sql.query<SignalRecord>(
-    `select ${columns} from groundcrew.runs r join groundcrew.signals s on s.shard = r.shard and s.run = r.id and not s.consumed
-     where r.worker = $1 order by s.n`,
+    `select ${columns} from groundcrew.runs r cross join lateral (
+       select * from groundcrew.signals where shard = r.shard and run = r.id and not consumed order by n
+     ) s where r.worker = $1 order by s.n`,
     [worker],
   );
   return found.map(toSignal);

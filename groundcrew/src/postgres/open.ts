@@ -36,6 +36,7 @@ export async function openPostgres(url: string, options: PostgresOptions = {}): 
     })
     .finally(() => first.close());
   const connection = new Connection(url, location, { clock, onQuery, isDistributed: options.isDistributed ?? isDistributed });
+  await connection.learnBoot();
   const [told] = await connection.query<{ now: number }>(`select ${connection.now} as now`);
   if (told) connection.hearTime(told.now);
   return new PostgresStore(connection, clock ?? systemClock, pollMs);

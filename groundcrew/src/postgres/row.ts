@@ -35,6 +35,14 @@ export function together<T extends { shard: number }>(sql: Sql, items: readonly 
   return sql.isDistributed ? [...Map.groupBy(items, (item) => item.shard).values()] : [[...items]];
 }
 
+/**
+ * As a condition: one of the keys whose shards are $1 and ids $2, pair by pair. Named by itself as well, the shard tells where the
+ * tables are distributed which of them is meant.
+ */
+export function among(shard: string, id: string): string {
+  return `${shard} = any($1) and (${shard}, ${id}) in (select * from unnest($1::smallint[], $2::text[]))`;
+}
+
 /** One column of many rows, as a parameter. */
 export function column<T, K extends keyof T>(items: readonly T[], name: K): T[K][] {
   return items.map((item) => item[name]);

@@ -27,6 +27,11 @@ export const migrations: readonly Migration[] = [
     lease_until bigint not null
   ) with (fillfactor = 50);
 
+  create unlogged table groundcrew.boot (    -- emptied when the server has crashed, or another took its place
+    only_row boolean not null primary key default true check (only_row),
+    id       uuid    not null default gen_random_uuid()
+  );
+
   create table groundcrew.quotas (           -- one row per agent or tenant that has a quota: its lock, and its token bucket
     scope  text not null primary key,
     tokens double precision not null,

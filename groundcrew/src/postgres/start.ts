@@ -50,7 +50,7 @@ export async function createAll(tx: Transaction, batch: readonly NewRun[]): Prom
     const start = run.start && started.get(keyOf(run));
     if (start && !start.isNew(run)) {
       if (start.hash !== run.start?.hash) return () => ({ error: conflict(run) });
-      return () => ({ value: { outcome: "existing", run: rows.get(start.run) } });
+      return () => existing(run, rows.get(start.run));
     }
     if (before.has(run.id)) {
       if (run.start) taken.push(startOf(run));
@@ -65,6 +65,12 @@ export async function createAll(tx: Transaction, batch: readonly NewRun[]): Prom
   const others = [...started.values()].map(({ run }) => run).filter((id) => !inserted.has(unescaped(id)));
   const rows = new Map([...inserted, ...(await find(tx, others.map(unescaped)))].map(([id, run]) => [escaped(id), run]));
   return pending.map((outcome) => outcome());
+}
+
+function existing(run: NewRun, there: RunRow | undefined): Outcome {
+  if (there) return { value: { outcome: "existing", run: there } };
+  const why = `The run that the key ${JSON.stringify(run.start?.key)} has started is being swept away.`;
+  return { error: new GroundcrewError("STORE_BUSY", why, { retryAfterMs: 1_000 }) };
 }
 
 /** Start keys that were written down for runs which are not begun. */
@@ -244,14 +250,12 @@ export async function createTurn(tx: Transaction, run: NewRun, turn: SessionTurn
 async function holdSession(tx: Transaction, run: NewRun, id: string): Promise<SessionRecord> {
   const { tenant, user, roles } = run.principal;
   const at = [shardOf(id), escaped(tenant), escaped(id)];
-  await tx.query(
-    `insert into groundcrew.sessions (shard, tenant, id, agent, owner, roles, turns, created_at, active_at)
-     values ($1, $2, $3, $4, $5, $6, 0, $7, $7) on conflict do nothing`,
-    [...at, escaped(run.agent), escaped(user), JSON.stringify(roles), tx.now],
-  );
+  // One statement: between two of them a sweep could take the session away.
   const [found] = await tx.query<SessionRecord>(
-    "select * from groundcrew.sessions where shard = $1 and tenant = $2 and id = $3 for no key update",
-    at,
+    `insert into groundcrew.sessions (shard, tenant, id, agent, owner, roles, turns, created_at, active_at)
+     values ($1, $2, $3, $4, $5, $6, 0, $7, $7)
+     on conflict (shard, tenant, id) do update set id = excluded.id returning *`,
+    [...at, escaped(run.agent), escaped(user), JSON.stringify(roles), tx.now],
   );
   if (found?.agent !== escaped(run.agent) || found.owner !== escaped(user)) {
     throw new GroundcrewError("SESSION_NOT_FOUND", `There is no session ${JSON.stringify(id)} of this agent and user.`, { value: id });

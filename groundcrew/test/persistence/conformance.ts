@@ -475,23 +475,16 @@ export function conformance(name: string, makeGround: () => Promise<Ground>): vo
     });
 
     describe("read", () => {
-      test("from any place, in pages of any size, every reader sees the one sequence", async () => {
-        const held = await begin();
-        await store.append(write(held, { chunks: [chunk(1, 1), chunk(1, 2)] }));
-        await store.append(write(held, { events: [event(2), event(3), event(4)] }));
-        await store.append(write(held, { chunks: [chunk(4, 1)] }));
-        await store.append(write(held, { chunks: [chunk(4, 2), chunk(4, 3)], events: [event(5)] }));
-        await store.append(write(held, { chunks: [chunk(5, 1)] }));
-        const whole = places(await store.read(held.id, start, 100));
-        expect(whole).toEqual(["1", "1.1", "1.2", "2", "3", "4", "4.1", "4.2", "4.3", "5", "5.1"]);
-
+      /** All of it, after it was read from each of its places on, in pages of several sizes. */
+      const readFromEverywhere = async (run: string): Promise<string[]> => {
+        const whole = places(await store.read(run, start, 100));
         for (const limit of [1, 2, 3, 7]) {
           for (let from = 0; from <= whole.length; from++) {
             const [seq = 0, index = 0] = from === 0 ? [] : (whole[from - 1] ?? "").split(".").map(Number);
             const seen: string[] = [];
             let cursor: Cursor = { seq, chunk: index };
             for (let more = true; more; ) {
-              const page = await other.read(held.id, cursor, limit);
+              const page = await other.read(run, cursor, limit);
               expect(page.items.length).toBeLessThanOrEqual(limit);
               seen.push(...places(page));
               const last = page.items.at(-1);
@@ -501,6 +494,22 @@ export function conformance(name: string, makeGround: () => Promise<Ground>): vo
             expect(seen).toEqual(whole.slice(from));
           }
         }
+        return whole;
+      };
+
+      test("from any place, in pages of any size, every reader sees the one sequence", async () => {
+        const held = await begin();
+        await store.append(write(held, { chunks: [chunk(1, 1), chunk(1, 2)] }));
+        await store.append(write(held, { events: [event(2), event(3), event(4)] }));
+        await store.append(write(held, { chunks: [chunk(4, 1)] }));
+        await store.append(write(held, { chunks: [chunk(4, 2), chunk(4, 3)], events: [event(5)] }));
+        await store.append(write(held, { chunks: [chunk(5, 1)] }));
+        const whole = ["1", "1.1", "1.2", "2", "3", "4", "4.1", "4.2", "4.3", "5", "5.1"];
+        expect(await readFromEverywhere(held.id)).toEqual(whole);
+        for (const seq of [6, 7, 8, 9]) await store.append(write(held, { events: [event(seq)] }));
+        expect(await readFromEverywhere(held.id)).toEqual([...whole, "6", "7", "8", "9"]);
+        for (const index of [1, 2, 3, 4]) await store.append(write(held, { chunks: [chunk(9, index)] }));
+        expect(await readFromEverywhere(held.id)).toEqual([...whole, "6", "7", "8", "9", "9.1", "9.2", "9.3", "9.4"]);
       });
 
       test("a place that the run has not reached is refused, and the end is not", async () => {

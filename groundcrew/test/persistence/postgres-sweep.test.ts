@@ -13,6 +13,7 @@ import { FakeClock } from "./fake-clock.ts";
 const alice = { tenant: "acme", user: "alice", roles: [] };
 const LATER = 100_000;
 const TABLES = ["runs", "sessions", "events", "chunks", "blobs", "blob_refs"];
+const EMPTY = TABLES.map((table) => `delete from groundcrew.${table}`).join("; ");
 
 describePostgres("a sweep on PostgreSQL", () => {
   const clock = new FakeClock();
@@ -33,7 +34,7 @@ describePostgres("a sweep on PostgreSQL", () => {
     await store.sweep(policy({ limit: 1e6 }));
     await Promise.all(stores.map((one) => one.close()));
     const remains = await left();
-    await run(database, TABLES.map((table) => `delete from groundcrew.${table}`).join("; ")); // the next test is not to blame
+    await run(database, EMPTY); // the next test is not to blame
     expect(remains).toEqual({ runs: 0, sessions: 0, events: 0, chunks: 0, blobs: 0, blob_refs: 0 });
   });
 
@@ -76,6 +77,11 @@ describePostgres("a sweep on PostgreSQL", () => {
     await client.query("begin");
     return client;
   };
+  const someoneWaits = () =>
+    until("somebody waits for a lock", async () => {
+      const waiting = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()";
+      return (await run(database, waiting)).length > 0;
+    });
   const nothing = { runs: 0, sessions: 0, events: 0, chunks: 0, blobs: 0, more: false };
 
   test("that three do at once takes everything once, and each tells its own part", async () => {
@@ -138,7 +144,20 @@ describePostgres("a sweep on PostgreSQL", () => {
     expect(await within("the sweep is over", sweeping)).toMatchObject({ runs: 1, blobs: 1 });
     expect(await store.blob(SHARED.hash)).toBe("y");
     expect(await store.blob(`own-${id}`)).toBeNull();
-    await run(database, "delete from groundcrew.blob_refs; delete from groundcrew.blobs");
+    await run(database, EMPTY);
+  });
+
+  test("does not refuse a turn that comes while its session goes: it begins the session anew", async () => {
+    const old = await finish("chat");
+    const sweeper = await somebody();
+    await sweeper.query("select from groundcrew.sessions where id = 'chat' for update");
+    const speaking = store.create(newRun("chat"));
+    await someoneWaits();
+    await sweeper.query("delete from groundcrew.runs where id = $1", [old]);
+    await sweeper.query("delete from groundcrew.sessions where id = 'chat'");
+    await sweeper.query("commit");
+    expect(await within("the turn begins", speaking)).toMatchObject({ outcome: "created", run: { turn: 1 } });
+    await run(database, EMPTY);
   });
 
   test("and new turns in the sessions that it takes: each has all its turns, or none of the old ones", async () => {

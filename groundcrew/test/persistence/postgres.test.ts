@@ -24,7 +24,7 @@ describePostgres("the PostgreSQL store", () => {
   const ground = (options: PostgresOptions) => async () => {
     const database = await take();
     const clock = new FakeClock();
-    const open = () => openPostgres(database, { ...options, clock, onQuery: (text) => statements.add(text) });
+    const open = () => openPostgres(database, { ...options, clock, pollMs: 25, onQuery: (text) => statements.add(text) });
     return { clock, open, remove: () => run(database, EMPTY).then(() => void free.push(database)) };
   };
 

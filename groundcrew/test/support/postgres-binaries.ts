@@ -17,7 +17,7 @@ export function findPackage(): string | null {
 }
 
 /** Whether tests can have a PostgreSQL here. */
-export const hasPostgres = process.env["GROUNDCREW_TEST_POSTGRES"] !== undefined || findPackage() !== null;
+export const hasPostgres = Boolean(process.env["GROUNDCREW_TEST_POSTGRES"]) || findPackage() !== null;
 
 export interface Binaries {
   initdb: string;

@@ -8,13 +8,6 @@ import type { TestProject } from "vitest/node";
 import { type Postgres, startPostgres } from "./postgres.ts";
 import { hasPostgres } from "./postgres-binaries.ts";
 
-declare module "vitest" {
-  interface ProvidedContext {
-    /** The port that tells where the PostgreSQL of this test run is. */
-    postgres: number;
-  }
-}
-
 // No test takes the power away from this server, so nothing is gained by waiting for the disk.
 const SETTINGS = { fsync: "off", synchronous_commit: "off", full_page_writes: "off" };
 

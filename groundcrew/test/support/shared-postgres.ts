@@ -4,6 +4,13 @@ import { text } from "node:stream/consumers";
 import { describe, inject } from "vitest";
 import { findPackage, hasPostgres } from "./postgres-binaries.ts";
 
+declare module "vitest" {
+  interface ProvidedContext {
+    /** The port that tells where the PostgreSQL of this test run is. */
+    postgres: number;
+  }
+}
+
 /** Tests that need a PostgreSQL. Where there is none they are skipped, and say that they did not run. */
 export function describePostgres(name: string, tests: () => void): void {
   describeIf(hasPostgres, name, tests);

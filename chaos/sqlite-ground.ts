@@ -1,0 +1,94 @@
+/** A SQLite file, on a file system of its own where that can be had: one that can be full. */
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statfsSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { type Fault, processFaults } from "./faults.ts";
+import type { Ground } from "./ground.ts";
+import { isInOwnNamespace } from "./namespace.ts";
+
+const ROOMY = "8g"; // of memory, taken only as it is written
+const PAGE_BYTES = 4_096;
+
+export function openSqliteGround(): Ground {
+  const folder = mkdtempSync(join(tmpdir(), "groundcrew-chaos-"));
+  const disk = join(folder, "disk");
+  mkdirSync(disk);
+  const faults = processFaults(true);
+  const notRun: Record<string, string> = {};
+
+  const isMounted = isInOwnNamespace && mount(["-t", "tmpfs", "-o", `size=${ROOMY}`, "chaos", disk]);
+  if (isMounted) faults["disk-full"] = fillUp(disk);
+  else notRun["disk-full"] = "no file system can be mounted here";
+  if (spawnSync("strace", ["-V"]).status === 0) faults["fsync-error"] = failSyncs(folder);
+  else notRun["fsync-error"] = "strace is not installed";
+
+  const file = join(disk, "crew.db");
+  return {
+    urlOf: () => file,
+    skewOf: () => 0, // processes on one machine share its clock
+    hostOf: () => undefined,
+    faults,
+    notRun,
+    async close(keepAt) {
+      if (keepAt !== undefined) cpSync(disk, keepAt, { recursive: true });
+      if (isMounted) spawnSync("umount", [disk]);
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+function mount(args: string[]): boolean {
+  return spawnSync("mount", args).status === 0;
+}
+
+/** The file system becomes as small as what is on it. */
+function fillUp(disk: string): Fault {
+  return async ({ log }, { force }) => {
+    const end = log.begin("disk-full", null);
+    while (!mount(["-o", `remount,size=${usedBytes(disk)}`, disk])) await sleep(1); // somebody wrote meanwhile
+    const isFull = !canWrite(disk);
+    await sleep(500 + 3_000 * force);
+    if (!mount(["-o", `remount,size=${ROOMY}`, disk])) throw new Error(`${disk} cannot be given its size back.`);
+    end(isFull);
+  };
+}
+
+function usedBytes(disk: string): number {
+  const { blocks, bfree, bsize } = statfsSync(disk);
+  return (blocks - bfree) * bsize;
+}
+
+function canWrite(disk: string): boolean {
+  const file = join(disk, "probe");
+  try {
+    writeFileSync(file, Buffer.alloc(2 * PAGE_BYTES));
+    return true;
+  } catch {
+    return false;
+  } finally {
+    rmSync(file, { force: true });
+  }
+}
+
+/** Each fsync of one worker fails for a while, and is really made to, as strace tells. It has the lock that all need the longer. */
+function failSyncs(folder: string): Fault {
+  return async ({ fleet, log }, { place, force }) => {
+    const worker = await fleet.at(place);
+    const report = join(folder, "strace.txt");
+    const end = log.begin("fsync-error", null);
+    const calls = "fsync,fdatasync";
+    const strace = spawn(
+      "strace",
+      ["-f", "-qq", "-p", String(worker.pid), "-o", report, "-e", `trace=${calls}`, "-e", `inject=${calls}:error=EIO`],
+      { stdio: "ignore" },
+    );
+    const over = once(strace, "exit");
+    await sleep(300 + 1_500 * force);
+    strace.kill("SIGINT");
+    await over;
+    end(readFileSync(report, "utf8").includes("(INJECTED)"));
+  };
+}
