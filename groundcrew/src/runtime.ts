@@ -79,6 +79,7 @@ export class Crew {
   #cleaner: Cleaner | undefined;
   #keepAlive: NodeJS.Timeout | undefined;
   #mayWork: boolean;
+  #draining: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
   /** Fires when nothing more can be read: whoever waits is told. */
   readonly #closed = new AbortController();
@@ -110,7 +111,7 @@ export class Crew {
     const store = await this.#open();
     if (this.#mayWork) await this.#work();
     const creating = store.create(newRunOf(definition, request, this.#codec, clockOf(store, this.#clock)));
-    this.#worker?.poke(); // now: its claim goes into the same commit
+    if (store.sharesCommits) this.#worker?.poke(); // now: its claim goes into the same commit
     const { run } = await creating;
     if (request.session !== undefined) this.#worker?.poke(); // it may have told a turn at work something, which no claim finds
     return this.#handle(store, run.id);
@@ -152,7 +153,7 @@ export class Crew {
 
   /** Takes up runs in this process until `close()`, and keeps the process alive for it. */
   async work(): Promise<void> {
-    if (this.#closing) throw closed();
+    if (this.#closing || this.#draining) throw closed();
     this.#keepAlive ??= setInterval(() => {}, KEEP_ALIVE_MS);
     await this.#work();
   }
@@ -168,7 +169,7 @@ export class Crew {
     } catch (error) {
       problems.push(error instanceof Error ? error.message : String(error));
     }
-    if (worker?.isDraining) problems.push("The worker is shutting down.");
+    if (this.#draining) problems.push("The process is shutting down.");
     else if (worker && !worker.isWorking) problems.push("The worker has lost its lease and is coming back.");
     return {
       ready: problems.length === 0,
@@ -176,6 +177,26 @@ export class Crew {
       store: location,
       worker: worker ? { id: worker.id, runs: worker.size, concurrency: this.#concurrency, draining: worker.isDraining } : null,
     };
+  }
+
+  /**
+   * From now on it is not ready, and other processes take its runs over: it takes up none, steps in flight may end, what is left
+   * is handed back. Runs can be started and read until `close()`.
+   */
+  drain(): Promise<void> {
+    this.#draining ??= this.#drain();
+    return this.#draining;
+  }
+
+  async #drain(): Promise<void> {
+    this.#mayWork = false;
+    await this.#working?.catch(() => {}); // one that is only just starting has to be stopped as well
+    this.#cleaner?.stop();
+    try {
+      await this.#worker?.drain();
+    } catch (error) {
+      this.#onTrouble(error); // the store is away: others take its runs over when its lease is out
+    }
   }
 
   /** Stops taking up runs, lets steps in flight end or hands their runs back, closes the store. */
@@ -186,17 +207,10 @@ export class Crew {
 
   async #shutDown(): Promise<void> {
     clearInterval(this.#keepAlive);
-    await this.#working?.catch(() => {}); // one that is only just starting has to be stopped as well
-    this.#cleaner?.stop();
     const store = await this.#store?.catch(() => undefined);
-    try {
-      await this.#worker?.drain();
-    } catch (error) {
-      this.#onTrouble(error); // the store is away: others take its runs over when its lease is out
-    } finally {
-      this.#closed.abort(closed());
-      if (store && typeof this.#options.store !== "object") await store.close();
-    }
+    await this.drain();
+    this.#closed.abort(closed());
+    if (store && typeof this.#options.store !== "object") await store.close();
   }
 
   #definition(name: string): Definition {

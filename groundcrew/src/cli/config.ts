@@ -65,7 +65,7 @@ function told(thrown: unknown): string {
 /** By its shape: the config file may bring its own copy of the library. */
 function isCrew(value: unknown): value is Crew {
   if (typeof value !== "object" || value === null) return false;
-  return ["start", "run", "runs", "cleanup", "work", "standBy", "health", "close"].every(
+  return ["start", "run", "runs", "cleanup", "work", "standBy", "health", "drain", "close"].every(
     (verb) => typeof Reflect.get(value, verb) === "function",
   );
 }

@@ -32,6 +32,7 @@ export async function serve(call: Invocation, out: Output): Promise<ExitCode> {
     if (serving) tell?.({ url: serving.url, sample: sampleOf(crew) });
     await stop;
     out.note("Stopping: steps in flight may end, their runs are handed back. A second signal ends at once; nothing is lost then either.");
+    await crew.drain(); // not ready from here on, and still answering: whoever sends requests here hears of it first
     await serving?.close();
   } finally {
     await crew.close();

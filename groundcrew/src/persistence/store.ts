@@ -236,6 +236,9 @@ export interface Store {
   /** The store's time, as well as this process knows it: what is compared with times that stand in the store is taken from here. */
   now(): number;
 
+  /** Whether what is asked for in one turn of the event loop goes into one transaction: then a run can be claimed by the commit that creates it. */
+  readonly sharesCommits: boolean;
+
   // A worker's life. Leases are per worker: one small write renews all its runs.
   join(worker: WorkerIdentity, leaseMs: number): Promise<void>;
   /** @returns false when the lease was already lost: everything the worker holds is, or will be, another's. */

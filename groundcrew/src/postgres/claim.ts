@@ -86,11 +86,12 @@ export class Claims {
       const { seen, taken } = await round(at, wanted);
       claims.push(...taken);
       const served = taken.at(-1)?.run.principal.tenant;
-      if (served !== undefined) this.#from = behind(escaped(served));
+      const mayBeMore = seen.tenants.length >= Math.min(wanted, MAX_LANES);
+      if (served !== undefined) this.#from = mayBeMore ? behind(escaped(served)) : ""; // all were seen: the next look may begin anywhere
       isCut ||= taken.length > 0 && [...Map.groupBy(seen.found, ({ tenant }) => tenant).values()].some(({ length }) => length >= seen.each);
 
       const last = seen.tenants.at(-1);
-      if (last !== undefined && seen.tenants.length >= Math.min(wanted, MAX_LANES)) at = behind(last);
+      if (last !== undefined && mayBeMore) at = behind(last);
       else if (at !== "" && start !== "") at = "";
       else if (isCut) [at, isCut] = ["", false];
       else break;

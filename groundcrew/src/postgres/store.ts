@@ -44,6 +44,7 @@ import { Watch } from "./watch.ts";
 
 export class PostgresStore implements Store {
   readonly location: string;
+  readonly sharesCommits = false;
   readonly #connection: Connection;
   readonly #appends: GroupCommit<PreparedAppend>;
   readonly #starts: GroupCommit<NewRun>;

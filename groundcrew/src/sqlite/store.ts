@@ -50,6 +50,7 @@ type Write = { run(tx: Transaction): unknown; bytes: number };
 
 export class SqliteStore implements Store {
   readonly location: string;
+  readonly sharesCommits = true;
   readonly #db: DatabaseSync;
   readonly #clock: Clock;
   readonly #verbs: ReturnType<typeof openVerbs>;
