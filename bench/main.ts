@@ -24,6 +24,7 @@ const NAMES = [
   "pg-recovery",
   "pg-history",
   "pg-parked",
+  "readers",
 ];
 /** So that the columns of most benchmarks stand below each other. */
 const MIN_NAME_WIDTH = 23;

@@ -4,6 +4,7 @@ import { history, pgHistory } from "./history.ts";
 import { journal } from "./journal.ts";
 import { loopDelay } from "./loop-delay.ts";
 import { parked, pgParked } from "./parked.ts";
+import { readers } from "./readers.ts";
 import { pgRecovery, recovery } from "./recovery.ts";
 import { start } from "./start.ts";
 import { step } from "./step.ts";
@@ -21,6 +22,7 @@ const benchmarks: Record<string, () => Promise<Figure[]>> = {
   "pg-history": pgHistory,
   "pg-parked": pgParked,
   "pg-recovery": pgRecovery,
+  readers,
 };
 
 const benchmark = benchmarks[process.argv[2] ?? ""];

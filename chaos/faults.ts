@@ -23,9 +23,10 @@ export interface Target {
 }
 
 export type Fault = (target: Target, blow: Blow) => Promise<void>;
+export type Faults = Record<string, Fault>;
 
 /** What can be done to any worker process. `isShared`: one that stands still may hold a lock that all others need. */
-export function processFaults(isShared: boolean): Record<string, Fault> {
+export function workerFaults(isShared: boolean): Faults {
   const halt = async (kind: string, { fleet, log }: Target, place: number, ms: number) => {
     const worker = await fleet.at(place);
     const end = log.begin(kind, isShared ? null : worker.pid);
@@ -51,7 +52,7 @@ export function processFaults(isShared: boolean): Record<string, Fault> {
 
 /** The same for the same seed, without end: each round has every kind once, in an order of its own. */
 export function* planOf(seed: number, kinds: readonly string[], places: number): Generator<Blow, never> {
-  const random = new Random(mixed(seed, -99));
+  const random = new Random(seed);
   for (;;) {
     for (const kind of random.shuffled(kinds)) {
       yield { kind, place: random.between(0, places - 1), pauseMs: random.between(100, 1_500), force: random.between(0, 100) / 100 };
@@ -59,47 +60,60 @@ export function* planOf(seed: number, kinds: readonly string[], places: number):
   }
 }
 
-export class Storm {
-  readonly #faults: Record<string, Fault>;
-  readonly #target: Target;
+/** Some faults, one after the other. */
+class Lane {
+  readonly kinds: readonly string[];
+  readonly #faults: Faults;
   readonly #plan: Generator<Blow, never>;
-  readonly #onBlow: (blow: Blow) => void;
-  readonly #raging: Promise<void>;
-  #isOver = false;
-  /** Blows that have begun. */
-  blows = 0;
+  #blows = 0;
 
-  constructor(faults: Record<string, Fault>, target: Target, seed: number, onBlow: (blow: Blow) => void) {
+  constructor(faults: Faults, seed: number, places: number) {
     this.#faults = faults;
-    this.#target = target;
-    this.#plan = planOf(seed, Object.keys(faults), target.fleet.size);
-    this.#onBlow = onBlow;
-    this.#raging = this.#rage();
+    this.kinds = Object.keys(faults);
+    this.#plan = planOf(seed, this.kinds, places);
+  }
+
+  /** How much of the first round has begun: 1 when each kind has had its turn. */
+  get progress(): number {
+    return this.#blows / this.kinds.length;
+  }
+
+  async rage(target: Target, onBlow: (blow: Blow) => void, isOver: () => boolean): Promise<void> {
+    while (!isOver()) {
+      const blow = this.#plan.next().value;
+      this.#blows++;
+      onBlow(blow);
+      await sleep(blow.pauseMs);
+      await this.#faults[blow.kind]?.(target, blow);
+    }
+  }
+}
+
+/** What goes on all the time: something is done to a worker, and at the same time something to the ground. */
+export class Storm {
+  readonly #lanes: Lane[];
+  readonly #raging: Promise<unknown>;
+  #isOver = false;
+
+  constructor(lanes: readonly Faults[], target: Target, seed: number, onBlow: (blow: Blow) => void) {
+    const some = lanes.filter((faults) => Object.keys(faults).length > 0);
+    this.#lanes = some.map((faults, i) => new Lane(faults, mixed(seed, -100 - i), target.fleet.size));
+    this.#raging = Promise.all(this.#lanes.map((lane) => lane.rage(target, onBlow, () => this.#isOver)));
     this.#raging.catch(() => {}); // told to whoever ends it
   }
 
   get kinds(): string[] {
-    return Object.keys(this.#faults);
+    return this.#lanes.flatMap(({ kinds }) => kinds);
   }
 
-  /** Each kind once, at least. */
-  get isRoundDone(): boolean {
-    return this.blows > this.kinds.length;
+  /** How much of the first round of all has begun. */
+  get progress(): number {
+    return Math.min(1, ...this.#lanes.map(({ progress }) => progress));
   }
 
-  /** No further blow; resolves when the last one is healed. @throws when a fault could not be made or healed */
+  /** No further blow; resolves when the last ones are healed. @throws when a fault could not be made or healed */
   async end(): Promise<void> {
     this.#isOver = true;
     await this.#raging;
-  }
-
-  async #rage(): Promise<void> {
-    while (!this.#isOver) {
-      const blow = this.#plan.next().value;
-      this.blows++;
-      this.#onBlow(blow);
-      await sleep(blow.pauseMs);
-      await this.#faults[blow.kind]?.(this.#target, blow);
-    }
   }
 }

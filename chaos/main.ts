@@ -61,7 +61,9 @@ async function chaos(options: Options): Promise<boolean> {
   const watcher = new Watcher(client, (row) => person.look(row));
   const checks = new Checks({ crew: client, world, fleet, log, report, ended: (run) => watcher.ended(run) });
   const driver = new Driver({ client, crew, world, watcher, checks, report });
-  const storm = new Storm(ground.faults, { fleet, log, leaseMs: LEASE_MS }, seed, ({ kind, place }) => say(`  ${kind} (worker ${place})`));
+  const storm = new Storm([ground.workerFaults, ground.groundFaults], { fleet, log, leaseMs: LEASE_MS }, seed, ({ kind, place }) =>
+    say(`  ${kind} (worker ${place})`),
+  );
   const progress = setInterval(() => say(lineOf(report, log, driver, begun)), PROGRESS_MS);
   const folder = mkdtempSync(join(tmpdir(), "groundcrew-chaos-report-"));
 
@@ -115,8 +117,7 @@ async function startAll({ programs, minutes, seed }: Options, driver: Driver, st
   const orders: Order[] = [];
   const earliestEnd = performance.now() + minutes * 60_000;
   while (orders.length < programs || performance.now() < earliestEnd) {
-    const share = Math.floor((orders.length / programs) * storm.kinds.length);
-    await until("there is room", () => driver.open.size < MOST_OPEN && storm.blows > Math.min(share, storm.kinds.length - 1), STUCK_MS);
+    await until("there is room", () => driver.open.size < MOST_OPEN && storm.progress > Math.min(orders.length / programs, 0.99), STUCK_MS);
     const order = orderOf(seed, orders.length);
     orders.push(order);
     void driver.play(order);

@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { startPostgres } from "../groundcrew/test/support/postgres.ts";
 import { TcpProxy } from "../groundcrew/test/support/proxy.ts";
-import { type Fault, processFaults } from "./faults.ts";
+import { type Fault, type Faults, workerFaults } from "./faults.ts";
 import type { Ground } from "./ground.ts";
 import { isInOwnNamespace } from "./namespace.ts";
 import { mixed, Random } from "./random.ts";
@@ -29,8 +29,7 @@ export async function openPostgresGround(workers: number, seed: number): Promise
       end();
     };
   };
-  const faults: Record<string, Fault> = {
-    ...processFaults(false),
+  const groundFaults: Faults = {
     restart: everybody("restart", async (force) => {
       await server.stop(force < 0.5 ? "fast" : "immediate");
       await sleep(2_000 * force);
@@ -63,7 +62,8 @@ export async function openPostgresGround(workers: number, seed: number): Promise
     urlOf: (place) => proxyOf(place).url(url),
     skewOf: (place) => skews[place % skews.length] ?? 0,
     hostOf: (place) => (isInOwnNamespace ? HOSTS[place % HOSTS.length] : undefined),
-    faults,
+    workerFaults: workerFaults(false),
+    groundFaults,
     notRun: {},
     async close() {
       await Promise.all(proxies.map((proxy) => proxy.close()));

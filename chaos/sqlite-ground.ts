@@ -5,7 +5,7 @@ import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statfsSync, write
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type Fault, processFaults } from "./faults.ts";
+import { type Fault, type Faults, workerFaults } from "./faults.ts";
 import type { Ground } from "./ground.ts";
 import { isInOwnNamespace } from "./namespace.ts";
 
@@ -16,13 +16,13 @@ export function openSqliteGround(): Ground {
   const folder = mkdtempSync(join(tmpdir(), "groundcrew-chaos-"));
   const disk = join(folder, "disk");
   mkdirSync(disk);
-  const faults = processFaults(true);
+  const groundFaults: Faults = {};
   const notRun: Record<string, string> = {};
 
   const isMounted = isInOwnNamespace && mount(["-t", "tmpfs", "-o", `size=${ROOMY}`, "chaos", disk]);
-  if (isMounted) faults["disk-full"] = fillUp(disk);
+  if (isMounted) groundFaults["disk-full"] = fillUp(disk);
   else notRun["disk-full"] = "no file system can be mounted here";
-  if (spawnSync("strace", ["-V"]).status === 0) faults["fsync-error"] = failSyncs(folder);
+  if (spawnSync("strace", ["-V"]).status === 0) groundFaults["fsync-error"] = failSyncs(folder);
   else notRun["fsync-error"] = "strace is not installed";
 
   const file = join(disk, "crew.db");
@@ -30,7 +30,8 @@ export function openSqliteGround(): Ground {
     urlOf: () => file,
     skewOf: () => 0, // processes on one machine share its clock
     hostOf: () => undefined,
-    faults,
+    workerFaults: workerFaults(true),
+    groundFaults,
     notRun,
     async close(keepAt) {
       if (keepAt !== undefined) cpSync(disk, keepAt, { recursive: true });

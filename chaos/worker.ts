@@ -62,7 +62,11 @@ const pulse = setInterval(() => {
 process.once("SIGTERM", () => {
   isStopping = true;
   clearInterval(pulse);
-  void crew.close().finally(() => process.disconnect());
+  const complain = (error: Error) => say({ what: "trouble", message: error.message }); // the store is away: others will see that it is gone
+  void crew
+    .close()
+    .catch(complain)
+    .finally(() => process.disconnect());
 });
 process.once("disconnect", () => {
   if (!isStopping) process.exit(1); // the driver is gone

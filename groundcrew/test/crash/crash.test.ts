@@ -13,6 +13,7 @@ import type { JsonValue } from "../../src/persistence/json-value.ts";
 import { closedTranscript } from "../../src/run/transcript.ts";
 import { until, within } from "../support/until.ts";
 import { type Child, endOf, killLeftovers, type Point, spawnWorker } from "./child.ts";
+import { dropGrounds, type Kind, kinds } from "./ground.ts";
 import { flawOf, hasRetraction, type Readers, shownBy, type Watched, watchAll } from "./readers.ts";
 import { seeded } from "./seeded.ts";
 import { Stage } from "./stage.ts";
@@ -222,8 +223,8 @@ function verifyDoubts(watched: readonly Watched[], byHand: boolean): void {
   }
 }
 
-async function inScene<T>(plan: Plan, act: (scene: Scene) => Promise<T>): Promise<T> {
-  const stage = await Stage.begin();
+async function inScene<T>(kind: Kind, plan: Plan, act: (scene: Scene) => Promise<T>): Promise<T> {
+  const stage = await Stage.begin(kind);
   const scene = new Scene(plan, stage);
   try {
     return await act(scene);
@@ -257,62 +258,80 @@ const CLAIMS: Record<Place, [claim: string, leastPoints: number]> = {
 const LANES = 3;
 const SLOW_MS = 170_000;
 
-describe("a run whose process is killed", () => {
-  let golden: Story;
-  let points = 0;
+/** One store is tried at every point, the other at every third: what they have in common is tried often enough. */
+const EVERY: Record<Kind, number> = { SQLite: 1, PostgreSQL: Number(process.env["GROUNDCREW_CRASH_EVERY"] ?? 3) };
 
-  beforeAll(async () => {
-    golden = await inScene({ kills: [], byHand: false, seed: 0 }, async (scene) => {
-      await scene.play();
-      return scene.story();
-    });
-    expect(golden.effects).toHaveLength(14);
-    expect(golden.output).toMatchObject({ reply: "all is well", published: { receipt: "receipt of publish" } });
+/** The same on every store. */
+let golden: Story;
+
+beforeAll(async () => {
+  golden = await inScene("SQLite", { kills: [], byHand: false, seed: 0 }, async (scene) => {
+    await scene.play();
+    return scene.story();
   });
-
-  afterEach(killLeftovers);
-  afterAll(() => console.log(`killed and recovered at ${points} points`));
-
-  /** Dies at the first pass through the place, at the second, …, until the run gets to its end before: then no pass is left. */
-  async function killAtEach(place: Place, leastPoints: number): Promise<void> {
-    let nth = 0;
-    let isThrough = false;
-    let kills = 0;
-    let retractions = 0;
-    const killAt = async (seed: number) => {
-      const plan: Plan = { kills: [`${place}:${seed}`], byHand: seed % 2 === 0, seed, ...(place === "chunk" && { pace: "word by word" }) };
-      await inScene(plan, async (scene) => {
-        const died = await scene.play();
-        await verify(scene, golden, died);
-        kills += died;
-        retractions += scene.watched.filter(({ steady }) => hasRetraction(steady)).length;
-        if (died === 0) isThrough = true;
-      });
-    };
-    const lane = async () => {
-      try {
-        while (!isThrough) await killAt(++nth);
-      } finally {
-        isThrough = true; // one failure is enough
-      }
-    };
-    await Promise.all(Array.from({ length: LANES }, lane));
-    points += kills;
-    console.log(`${place}: ${kills} points`);
-    expect(kills).toBeGreaterThanOrEqual(leastPoints);
-    if (place === "chunk") expect(retractions, "answers that were shown and taken back").toBeGreaterThan(0);
-  }
-
-  for (const [place, [claim, leastPoints]] of Object.entries(CLAIMS) as [Place, [string, number]][]) {
-    test(claim, () => killAtEach(place, leastPoints), SLOW_MS);
-  }
-
-  test("again before and after a reconcile hook looks has its outcome looked up once more", async () => {
-    const kills: Kill[] = ["arrival:mail", "reconcile.before:1", "reconcile.after:1"];
-    await inScene({ kills, byHand: false, seed: 1 }, async (scene) => {
-      expect(await scene.play()).toBe(3);
-      await verify(scene, golden, 3);
-    });
-    points += kills.length;
-  });
+  expect(golden.effects).toHaveLength(14);
+  expect(golden.output).toMatchObject({ reply: "all is well", published: { receipt: "receipt of publish" } });
 });
+
+afterEach(killLeftovers);
+afterAll(dropGrounds);
+
+describe.each(kinds.map((kind) => [kind, EVERY[kind]] as const))(
+  "on %s, a run whose process is killed at every point, tried in steps of %i,",
+  (kind, every) => {
+    let points = 0;
+
+    afterAll(() => console.log(`${kind}: killed and recovered at ${points} points`));
+
+    /** Dies at the first pass through the place, at the second, …, until the run gets to its end before: then no pass is left. */
+    async function killAtEach(place: Place, leastPoints: number): Promise<void> {
+      let nth = 1 - every;
+      let isThrough = false;
+      let kills = 0;
+      let retractions = 0;
+      const killAt = async (seed: number) => {
+        const plan: Plan = {
+          kills: [`${place}:${seed}`],
+          byHand: seed % 2 === 0,
+          seed,
+          ...(place === "chunk" && { pace: "word by word" }),
+        };
+        await inScene(kind, plan, async (scene) => {
+          const died = await scene.play();
+          await verify(scene, golden, died);
+          kills += died;
+          retractions += scene.watched.filter(({ steady }) => hasRetraction(steady)).length;
+          if (died === 0) isThrough = true;
+        });
+      };
+      const lane = async () => {
+        try {
+          while (!isThrough) {
+            nth += every;
+            await killAt(nth);
+          }
+        } finally {
+          isThrough = true; // one failure is enough
+        }
+      };
+      await Promise.all(Array.from({ length: LANES }, lane));
+      points += kills;
+      console.log(`${kind}, ${place}: ${kills} points`);
+      expect(kills).toBeGreaterThanOrEqual(Math.floor(leastPoints / every));
+      if (place === "chunk") expect(retractions, "answers that were shown and taken back").toBeGreaterThan(0);
+    }
+
+    for (const [place, [claim, leastPoints]] of Object.entries(CLAIMS) as [Place, [string, number]][]) {
+      test(claim, () => killAtEach(place, leastPoints), SLOW_MS);
+    }
+
+    test("again before and after a reconcile hook looks has its outcome looked up once more", async () => {
+      const kills: Kill[] = ["arrival:mail", "reconcile.before:1", "reconcile.after:1"];
+      await inScene(kind, { kills, byHand: false, seed: 1 }, async (scene) => {
+        expect(await scene.play()).toBe(3);
+        await verify(scene, golden, 3);
+      });
+      points += kills.length;
+    });
+  },
+);

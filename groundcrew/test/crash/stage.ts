@@ -1,10 +1,9 @@
-/** One store in a directory of its own, the world outside, and this process beside the ones that work. */
-import { createHash } from "node:crypto";
+/** One store of its own, the world outside, and this process beside the ones that work. */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { DatabaseSync } from "node:sqlite";
-import { type Crew, groundcrew, openSqlite, type Store } from "../../src/index.ts";
+import { type Crew, groundcrew, type Store } from "../../src/index.ts";
+import { type Ground, groundOf, type Kind } from "./ground.ts";
 import { programOf } from "./program.ts";
 import type { Job } from "./worker.ts";
 import { startWorld, type World } from "./world.ts";
@@ -12,24 +11,27 @@ import { startWorld, type World } from "./world.ts";
 const LEASE_MS = 10_000;
 
 export class Stage {
-  readonly dir = mkdtempSync(join(tmpdir(), "groundcrew-crash-"));
-  readonly file = join(this.dir, "crew.db");
+  readonly dir: string;
+  readonly ground: Ground;
   readonly world: World;
   #store: Store | undefined;
   #crew: Crew | undefined;
 
-  private constructor(world: World) {
+  private constructor(dir: string, ground: Ground, world: World) {
+    this.dir = dir;
+    this.ground = ground;
     this.world = world;
   }
 
-  static async begin(): Promise<Stage> {
-    return new Stage(await startWorld());
+  static async begin(kind: Kind): Promise<Stage> {
+    const dir = mkdtempSync(join(tmpdir(), "groundcrew-crash-"));
+    return new Stage(dir, await groundOf(kind, dir), await startWorld());
   }
 
   /** Opens the store here; makes it when no worker has. */
   async open(): Promise<void> {
     if (this.#store) return;
-    this.#store = await openSqlite(this.file, { pollMs: 5 });
+    this.#store = await this.ground.open();
     this.#crew = groundcrew({ agents: Object.values(programOf(this.job())), store: this.#store, worker: false });
   }
 
@@ -45,31 +47,15 @@ export class Stage {
   }
 
   job(more: Partial<Job> = {}): Job {
-    return { store: this.file, lease: LEASE_MS, world: this.world.url, model: this.world.modelUrl, reconcile: false, ...more };
-  }
-
-  /** A fingerprint of everything that is known of runs: equal when not one row has changed. */
-  fingerprint(): string {
-    const db = new DatabaseSync(this.file, { readOnly: true });
-    const tables = db.prepare("select name from sqlite_schema where type = 'table' and name <> 'workers' order by name").all();
-    const hash = createHash("sha256");
-    for (const { name } of tables) hash.update(JSON.stringify([name, db.prepare(`select * from "${name}"`).all()]));
-    db.close();
-    return hash.digest("hex");
-  }
-
-  /** How many workers are known whose process is `pid`. */
-  workersOf(pid: number): number {
-    const db = new DatabaseSync(this.file, { readOnly: true });
-    const found = db.prepare("select count(*) as n from workers where pid = ?").get(pid);
-    db.close();
-    return Number(found?.["n"]);
+    const { url: world, modelUrl: model } = this.world;
+    return { store: this.ground.location, lease: LEASE_MS, world, model, reconcile: false, ...more };
   }
 
   async end(): Promise<void> {
     await this.#crew?.close();
     await this.#store?.close();
     await this.world.stop();
+    await this.ground.remove();
     rmSync(this.dir, { recursive: true });
   }
 }

@@ -19,8 +19,9 @@ afterEach(async () => {
 });
 
 test("a run whose log was cut at any byte goes on from what is left of it, to the same end", async () => {
-  stage = await Stage.begin();
-  const { world, file } = stage;
+  stage = await Stage.begin("SQLite");
+  const { world } = stage;
+  const file = stage.ground.location;
   const request = { input: { order: "7" } };
   const worker = spawnWorker(stage.job({ start: { agent: "trip", request } }));
   await worker.ready;

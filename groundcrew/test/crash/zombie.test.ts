@@ -1,18 +1,21 @@
 /** A worker that is not dead but stands still: it wakes up after another has taken its runs, and must not touch them. */
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeEach, describe, expect, test } from "vitest";
 import { until } from "../support/until.ts";
 import { type Child, endOf, killLeftovers, spawnWorker } from "./child.ts";
+import { dropGrounds, kinds } from "./ground.ts";
 import { Stage } from "./stage.ts";
 
 const LEASE_MS = 1_000;
 
 const RECEIPTS = [{ receipt: "receipt of watch" }, { receipt: "receipt of guard" }];
 
-describe("a worker that was stopped past its lease", () => {
+afterAll(dropGrounds);
+
+describe.each(kinds)("on %s, a worker that was stopped past its lease", (kind) => {
   let stage: Stage;
 
   beforeEach(async () => {
-    stage = await Stage.begin();
+    stage = await Stage.begin(kind);
     await stage.open();
   });
 
@@ -42,9 +45,9 @@ describe("a worker that was stopped past its lease", () => {
 
   /** Wakes the stale process, which comes back as a new worker: by then it has dealt with what it held. Then ends both. */
   async function wakeAndEnd(stale: Child, heir: Child): Promise<void> {
-    expect(stage.workersOf(stale.pid)).toBe(0);
+    expect(await stage.ground.workersOf(stale.pid)).toBe(0);
     stale.kill("SIGCONT");
-    await until("the stale process works again, as a new worker", () => stage.workersOf(stale.pid) === 1);
+    await until("the stale process works again, as a new worker", async () => (await stage.ground.workersOf(stale.pid)) === 1);
     stale.kill("SIGTERM");
     heir.kill("SIGTERM");
     await Promise.all([endOf(stale, 0), endOf(heir, 0)]);
@@ -52,18 +55,18 @@ describe("a worker that was stopped past its lease", () => {
 
   test("stops its steps, and changes not one row with what they still do", async () => {
     const { stale, heir } = await takeFromStopped();
-    const before = stage.fingerprint();
+    const before = await stage.ground.fingerprint();
     await wakeAndEnd(stale, heir);
     expect(stage.world.count("watch-aborted") + stage.world.count("guard-aborted")).toBe(2);
-    expect(stage.fingerprint()).toBe(before);
+    expect(await stage.ground.fingerprint()).toBe(before);
   });
 
   test("changes not one row with answers that came while it stood still", async () => {
     const { stale, heir } = await takeFromStopped();
-    const before = stage.fingerprint();
+    const before = await stage.ground.fingerprint();
     stage.world.release();
     await wakeAndEnd(stale, heir);
-    expect(stage.fingerprint()).toBe(before);
+    expect(await stage.ground.fingerprint()).toBe(before);
   });
 
   test("takes up new runs afterwards", async () => {
