@@ -6,7 +6,7 @@ import { type Figure, percentile } from "./figure.ts";
 import { PostgresGround } from "./ground.ts";
 
 const READERS = 500;
-const RUNS = 50;
+const RUNS = 25;
 const APIS = 2;
 const WORKERS = 2;
 /** Of one answer: ten seconds of a model that says as much as most do. */

@@ -12,6 +12,8 @@ interface Fault {
   pid: number | null;
   from: number;
   to: number;
+  /** The process lives and does nothing, and may yet do what it was about to do. */
+  isStandstill: boolean;
 }
 
 export class FaultLog {
@@ -23,8 +25,8 @@ export class FaultLog {
   }
 
   /** @returns a function that says that it is over, and whether it was a fault at all: one that hurt nobody does not count. */
-  begin(kind: string, pid: number | null): (isReal?: boolean) => void {
-    const fault: Fault = { kind, pid, from: performance.now(), to: Number.POSITIVE_INFINITY };
+  begin(kind: string, pid: number | null, isStandstill = false): (isReal?: boolean) => void {
+    const fault: Fault = { kind, pid, from: performance.now(), to: Number.POSITIVE_INFINITY, isStandstill };
     this.faults.push(fault);
     return (isReal = true) => {
       fault.to = performance.now();
@@ -41,18 +43,21 @@ export class FaultLog {
   notice(kind: Natural, pid: number, ms: number): void {
     const to = performance.now();
     if (!this.hit(pid, to - ms, to)) this.count(kind); // otherwise it has another name already
-    this.faults.push({ kind, pid, from: to - ms, to });
+    this.faults.push({ kind, pid, from: to - ms, to, isStandstill: true });
   }
 
   /** Whether a fault hit this process, or everybody, between two moments. */
-  hit(pid: number | null, from: number, to: number): boolean {
-    return this.faults.some(
-      (fault) => (fault.pid === null || pid === null || fault.pid === pid) && fault.from <= to && fault.to + AFTERMATH_MS >= from,
-    );
+  hit(pid: number, from: number, to: number): boolean {
+    return this.faults.some((fault) => concerns(fault, pid) && fault.from <= to && fault.to + AFTERMATH_MS >= from);
   }
 
-  /** Whether a process, or any, stood still or was cut off a moment ago, and may yet do what it was about to do. */
+  /** Whether this process, or any, stands still or did so a moment ago. */
   mayWake(pid: number | null): boolean {
-    return this.hit(pid, performance.now(), performance.now());
+    const now = performance.now();
+    return this.faults.some((fault) => fault.isStandstill && (pid === null || concerns(fault, pid)) && fault.to + AFTERMATH_MS >= now);
   }
+}
+
+function concerns(fault: Fault, pid: number): boolean {
+  return fault.pid === null || fault.pid === pid;
 }

@@ -29,7 +29,7 @@ export type Faults = Record<string, Fault>;
 export function workerFaults(isShared: boolean): Faults {
   const halt = async (kind: string, { fleet, log }: Target, place: number, ms: number) => {
     const worker = await fleet.at(place);
-    const end = log.begin(kind, isShared ? null : worker.pid);
+    const end = log.begin(kind, isShared ? null : worker.pid, true);
     // A shell of its own wakes it again, also when this process is gone by then.
     const shell = spawn("sh", ["-c", 'kill -STOP "$1"; sleep "$2"; kill -CONT "$1"', "sh", String(worker.pid), String(ms / 1_000)], {
       stdio: "ignore",

@@ -98,7 +98,10 @@ export class Fleet {
     worker.isStopping = true;
     worker.child.kill("SIGTERM");
     this.#spawn(worker.place);
-    await until(`worker ${worker.pid} ends after SIGTERM`, () => worker.isOver, STOP_MS);
+    const isGone = await until("it ends", () => worker.isOver, STOP_MS).catch(() => false);
+    if (isGone) return;
+    this.#options.onProblem(`worker ${worker.pid} has not ended ${STOP_MS} ms after SIGTERM`);
+    this.kill(worker, "kill");
   }
 
   async close(): Promise<void> {

@@ -68,7 +68,7 @@ async function chaos(options: Options): Promise<boolean> {
   const folder = mkdtempSync(join(tmpdir(), "groundcrew-chaos-report-"));
 
   const programs = await startAll(options, driver, storm, log);
-  await storm.end();
+  await storm.end().catch((error: Error) => report.add("wrong", error.message));
   say("all is healed, and has to come to its end");
   await until("every program is over", () => driver.open.size === 0, CONVERGE_MS).catch(async (error: Error) => {
     report.add("lost", `${error.message} ${await dumpStuck(client, world, driver, folder)}`);

@@ -51,7 +51,7 @@ export async function openPostgresGround(workers: number, seed: number): Promise
     /** Of one worker, past its lease; then everything that it had sent arrives, late. */
     "black-hole": async ({ fleet, log, leaseMs }, { place, force }) => {
       const worker = await fleet.at(place);
-      const end = log.begin("black-hole", worker.pid);
+      const end = log.begin("black-hole", worker.pid, true);
       proxyOf(place).hold();
       await sleep(leaseMs * (1.2 + 0.6 * force));
       proxyOf(place).resume();

@@ -383,7 +383,8 @@ const LIMITS = ["concurrency", "rate"];
 /** @throws GroundcrewError `code`, `DURATION_INVALID` */
 export function checkLimits(field: string, limits: Limits | undefined, code: ErrorCode): CheckedLimits | undefined {
   if (limits === undefined) return undefined;
-  if (typeof limits !== "object" || limits === null) throw invalid(field, "an object with `concurrency`, `rate` or both", limits, code);
+  const isPlain = typeof limits === "object" && limits !== null && Object.getPrototypeOf(limits) === Object.prototype; // no promise, no list
+  if (!isPlain) throw invalid(field, "an object with `concurrency`, `rate` or both", limits, code);
   const unknown = Object.keys(limits).find((given) => !LIMITS.includes(given));
   if (unknown !== undefined) {
     throw new GroundcrewError(code, `\`${field}.${unknown}\` is not a limit.`, {

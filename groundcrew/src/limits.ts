@@ -168,6 +168,9 @@ export const KEEP_ALIVE_MS = 60 * 60_000;
 /** What a tool says of its progress: a line, not a report. */
 export const MAX_PROGRESS_CHARS = 500;
 
+/** Frames for one reader that are there at once go out together up to this. */
+export const MAX_FRAMES_CHARS = 16_384;
+
 /** How long a reader of a run rests between two looks at it. Nobody sees 20 ms, and a hundred readers cost a fraction. */
 export const READER_REST_MS = 20;
 
@@ -179,6 +182,9 @@ export const POSTGRES_WRITERS = 4;
  * whether the server is there a process holds at most eleven.
  */
 export const POSTGRES_READERS = 5;
+
+/** Pages of different runs, or places in them, that one statement asks PostgreSQL for: bounds what one answer weighs. */
+export const MAX_PAGES = 64;
 
 /** When a statement has had no answer for this long, somebody looks whether the server is still there. */
 export const POSTGRES_SILENCE_MS = 2_000;
@@ -251,3 +257,6 @@ export const NEWER_EVENT_RETRY_MS = 60_000;
 
 /** Tenants that a claim under quotas sees at least in one look: those at their limit are passed by, and must not cost a look each. */
 export const MIN_LANES = 64;
+
+/** A listening connection that nobody needs any more is kept for this long: watchers come and go with every request. */
+export const EAR_LINGER_MS = 10_000;

@@ -20,16 +20,22 @@ export interface Room {
   starts: number;
 }
 
+/** What a quota belongs to. */
+export type Kind = "agent" | "tenant";
+
+/** As the tables hold it: under whom a bucket is kept. */
+export function scopeOf(kind: Kind, name: string): string {
+  return `${kind} ${name}`;
+}
+
+type RoomOf = (of: Kind, name: string) => Room | undefined;
+
 /**
  * Chooses up to `limit`: tenants take turns, in the order in which they come first among the candidates; of one tenant the lower
  * priority number goes first, then what is due longest. What finds no room is passed over, and holds up nothing behind it.
  * @param roomOf the same object each time for the same agent or tenant: it is used up; undefined for one without a quota.
  */
-export function share<T extends Candidate>(
-  candidates: readonly T[],
-  limit: number,
-  roomOf: (of: "agent" | "tenant", name: string) => Room | undefined = () => undefined,
-): T[] {
+export function share<T extends Candidate>(candidates: readonly T[], limit: number, roomOf: RoomOf = () => undefined): T[] {
   const queues = [...Map.groupBy(candidates, ({ tenant }) => tenant).values()].map((queue) =>
     queue.toSorted((a, b) => a.priority - b.priority || a.dueAt - b.dueAt),
   );
@@ -48,8 +54,6 @@ export function share<T extends Candidate>(
   }
   return chosen;
 }
-
-type RoomOf = (of: "agent" | "tenant", name: string) => Room | undefined;
 
 function roomsOf({ agent, tenant }: Pick<Candidate, "agent" | "tenant">, roomOf: RoomOf): Room[] {
   return [roomOf("agent", agent), roomOf("tenant", tenant)].filter((room) => room !== undefined);

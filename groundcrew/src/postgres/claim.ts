@@ -23,6 +23,8 @@ export class Claims {
   readonly #commit: Commit;
   /** Behind the tenant whose turn was the last: the next claim goes on there. */
   #from = "";
+  /** The tenant whose turn was the last. */
+  #last = "";
 
   constructor(connection: Connection, commit: Commit) {
     this.#connection = connection;
@@ -32,12 +34,13 @@ export class Claims {
   async claim(worker: string, agents: readonly string[], limit: number, quotas: Quotas | undefined): Promise<Claim[]> {
     const names = agents.map(escaped);
     if (quotas) {
-      await this.#promoteTimed(await this.#connection.look((sql) => timedOf(sql, names, this.#connection.now)));
+      // Nothing is locked, nor written, before there is something to take.
+      if ((await this.#lookFreely(names, "", 1)).found.length === 0) return [];
       return this.#commit((tx) => this.#within(tx, worker, names, limit, quotas));
     }
     return this.#around(limit, async (from, wanted) => {
       const seen = await this.#lookFreely(names, from, wanted);
-      const chosen = share(seen.found, wanted);
+      const chosen = share(fromTurn(seen.found, this.#last), wanted);
       return { seen, taken: chosen.length === 0 ? [] : await this.#commit((tx) => take(tx, worker, chosen)) };
     });
   }
@@ -68,7 +71,7 @@ export class Claims {
       await rooms.measure("tenant", seen.tenants);
       const spent = seen.tenants.filter((tenant) => (rooms.of("tenant", tenant)?.starts ?? 1) < 1);
       const found = seen.found.filter(({ tenant }) => !spent.includes(tenant)).concat(await lookForResumed(tx, open, spent, seen.each));
-      const chosen = share(found, wanted, rooms.of);
+      const chosen = share(fromTurn(found, this.#last), wanted, rooms.of);
       return { seen, taken: chosen.length === 0 ? [] : await take(tx, worker, chosen) };
     });
     await rooms.close();
@@ -87,15 +90,17 @@ export class Claims {
       claims.push(...taken);
       const served = taken.at(-1)?.run.principal.tenant;
       const mayBeMore = seen.tenants.length >= Math.min(wanted, MAX_LANES);
-      if (served !== undefined) this.#from = mayBeMore ? behind(escaped(served)) : ""; // all were seen: the next look may begin anywhere
+      if (served !== undefined) this.#last = escaped(served);
+      if (served !== undefined) this.#from = mayBeMore ? behind(this.#last) : ""; // all were seen: the next look need not go around
       isCut ||= taken.length > 0 && [...Map.groupBy(seen.found, ({ tenant }) => tenant).values()].some(({ length }) => length >= seen.each);
 
       const last = seen.tenants.at(-1);
       if (last !== undefined && mayBeMore) at = behind(last);
       else if (at !== "" && start !== "") at = "";
       else if (isCut) [at, isCut] = ["", false];
-      else break;
+      else return claims;
     }
+    if (claims.length < limit) this.#from = at; // what was not come to is where the next claim goes on
     return claims;
   }
 }
@@ -109,6 +114,11 @@ function timedOf(sql: Sql, agents: readonly string[], now: string): Promise<{ sh
   );
 }
 
+/** The tenants behind the last turn first. */
+function fromTurn(found: readonly Found[], last: string): Found[] {
+  return [...found.filter(({ tenant }) => tenant > last), ...found.filter(({ tenant }) => tenant <= last)];
+}
+
 /** The next text in the order of the tables: none holds NUL. */
 function behind(tenant: string): string {
   return `${tenant}\u0001`;
@@ -119,7 +129,7 @@ async function promote(tx: Transaction, timed: readonly { shard: number; id: str
   for (const some of together(tx, timed)) {
     await tx.write(
       `update groundcrew.runs r set timed = false
-       from (select shard, id from groundcrew.runs where ${among("shard", "id")} and timed for update skip locked) d
+       from (select shard, id from groundcrew.runs where ${among("shard", "id")} and timed and due_at <= ${tx.clock} for update skip locked) d
        where r.shard = d.shard and r.id = d.id and r.shard = any($1)`,
       [column(some, "shard"), column(some, "id")],
     );

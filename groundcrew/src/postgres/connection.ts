@@ -2,6 +2,7 @@
  * How the store talks to its server: two small pools, transactions that cannot hang, and patience with a server that is away
  * for a moment. Nothing here is bound to a session of the server: it works through a pooler in transaction mode.
  */
+import { createHash } from "node:crypto";
 import { Client, type ClientConfig, Pool, type PoolClient, type PoolConfig, type QueryResult, types } from "pg";
 import type { Clock } from "../clock.ts";
 import { GroundcrewError, isError } from "../errors.ts";
@@ -21,6 +22,7 @@ import { Pulse } from "./pulse.ts";
 import type { Sql, Transaction } from "./row.ts";
 
 const INT8 = 20;
+const NAME_CHARS = 24;
 /** Times, counts and pids: all of them far below 2^53. */
 const parsers = {
   getTypeParser: (oid: number, format?: "text" | "binary") => (oid === INT8 ? Number : types.getTypeParser(oid, format as "text")),
@@ -254,12 +256,17 @@ export class Connection implements Sql {
     };
   }
 
-  /** A statement with a name is planned once per connection: planning costs more than most of them. */
+  /**
+   * A statement with a name is planned once per connection: planning costs more than most of them. The name says what the text is:
+   * behind a pooler it may meet what another process has prepared.
+   */
   #nameOf(text: string): string | undefined {
     if (!this.#mayName || this.#options.clock) return undefined; // with a test's clock the time stands in the text
-    const name = this.#names.get(text) ?? (this.#names.size < MAX_PREPARED_STATEMENTS ? `groundcrew_${this.#names.size}` : undefined);
-    if (name !== undefined) this.#names.set(text, name);
-    return name;
+    const name = this.#names.get(text);
+    if (name !== undefined || this.#names.size >= MAX_PREPARED_STATEMENTS) return name;
+    const given = `groundcrew_${createHash("sha256").update(text).digest("hex").slice(0, NAME_CHARS)}`;
+    this.#names.set(text, given);
+    return given;
   }
 
   /** One round trip: a text without parameters may hold several statements. */

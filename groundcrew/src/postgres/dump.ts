@@ -219,12 +219,11 @@ function ofEachRun<T extends object>(found: readonly OfRun<T>[]): (run: string) 
 }
 
 function plainRun(record: RunRecord & { timed: boolean }) {
-  const { principal, parent, ...run } = toRunRow(record);
+  const { principal, ...run } = toRunRow(record);
   return {
     kind: "run" as const,
     ...run,
     ...principal,
-    parent: parent === null ? null : unescaped(parent),
     timed: record.timed,
     startAt: record.start_at,
     parentStep: record.parent_step === null ? null : unescaped(record.parent_step),

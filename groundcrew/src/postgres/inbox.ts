@@ -39,7 +39,7 @@ async function lock(tx: Transaction, run: string): Promise<RunStatus | undefined
   return found?.status;
 }
 
-async function look(tx: Transaction, { run, id, kind }: NewSignal): Promise<Inbox> {
+async function peek(tx: Transaction, { run, id, kind }: NewSignal): Promise<Inbox> {
   const [found] = await tx.query<{ known: boolean; waiting: number }>(
     `select
       exists (select from groundcrew.signals where shard = $1 and run = $2 and id = $3)
@@ -83,7 +83,7 @@ async function lay(tx: Transaction, { run, id, kind, name, value, from }: NewSig
 /** Lays it in the inbox of an open run and wakes the run. @returns false when it was there before. */
 export async function put(tx: Transaction, signal: NewSignal): Promise<boolean> {
   await lock(tx, signal.run);
-  if ((await look(tx, signal)).isKnown) return false;
+  if ((await peek(tx, signal)).isKnown) return false;
   await lay(tx, signal);
   return true;
 }
@@ -109,7 +109,7 @@ async function signal(tx: Transaction, signal: NewSignal): Promise<boolean> {
   if (isTerminal(status)) {
     throw new GroundcrewError("RUN_FINISHED", `Run ${signal.run} has ended (${status}); it takes no more signals.`, { run: signal.run });
   }
-  const { isKnown, waiting } = await look(tx, signal);
+  const { isKnown, waiting } = await peek(tx, signal);
   if (isKnown) return false;
   if (BOUNDED_BY_ROOM.has(signal.kind) && waiting >= MAX_INBOX) throw full(signal.run);
   await lay(tx, signal);
@@ -119,13 +119,13 @@ async function signal(tx: Transaction, signal: NewSignal): Promise<boolean> {
 /** Tells a run that is still open and known; a parent may be neither. */
 export async function tell(tx: Transaction, signal: NewSignal): Promise<void> {
   const status = await lock(tx, signal.run);
-  if (!status || isTerminal(status) || (await look(tx, signal)).isKnown) return;
+  if (!status || isTerminal(status) || (await peek(tx, signal)).isKnown) return;
   await lay(tx, signal);
 }
 
 /** @throws GroundcrewError `INBOX_FULL` */
 export async function mustHaveRoom(tx: Transaction, run: string): Promise<void> {
-  const { waiting } = await look(tx, { run, id: "", kind: "signal", name: "" });
+  const { waiting } = await peek(tx, { run, id: "", kind: "signal", name: "" });
   if (waiting >= MAX_INBOX) throw full(run);
 }
 

@@ -4,7 +4,7 @@ import { LIVENESS_CHECK_MS } from "../limits.ts";
 import { isGone, thisHost } from "../persistence/host.ts";
 import type { WorkerIdentity } from "../persistence/store.ts";
 import type { Connection } from "./connection.ts";
-import type { Transaction } from "./row.ts";
+import { among, column, type Transaction, together } from "./row.ts";
 
 interface WorkerRecord {
   id: string;
@@ -25,6 +25,22 @@ export async function join(tx: Transaction, worker: WorkerIdentity, leaseMs: num
        lease_ms = excluded.lease_ms, lease_until = excluded.lease_until`,
     [worker.id, worker.host, worker.pid, worker.startedAt, leaseMs, tx.now + leaseMs],
   );
+}
+
+/** Runs held by nobody who is known, as after a row was deleted by hand, are free again. */
+export async function freeUnheld(tx: Transaction): Promise<void> {
+  const text = "select shard, id, worker from groundcrew.runs where worker is not null and status = 'running'";
+  const held = await tx.query<{ shard: number; id: string; worker: string }>(text);
+  const known = new Set((await tx.query<{ id: string }>("select id from groundcrew.workers")).map(({ id }) => id)); // asked last: who claimed has joined before
+  const unheld = held.filter(({ worker }) => !known.has(worker));
+  for (const some of together(tx, unheld)) {
+    const freed = await tx.query<{ id: string }>(
+      `update groundcrew.runs set status = 'queued', due_at = $3, timed = false, changed_at = $3
+       where ${among("shard", "id")} and status = 'running' and worker = any($4) returning id`,
+      [column(some, "shard"), column(some, "id"), tx.now, column(some, "worker")],
+    );
+    tellAll(tx, freed);
+  }
 }
 
 /** @returns false when the lease was already lost. */
@@ -66,7 +82,7 @@ export class Reaper {
   /**
    * Makes the runs of workers that are gone claimable, looking no more often than is worth it. Without its row such a worker
    * writes nothing more.
-   * @param here the clock of this process; only to look less often.
+   * @param here the store's clock as this process knows it; only to look less often.
    * @throws GroundcrewError `SUPERSEDED` when it is the lease of `self` that has run out.
    */
   async reap(self: string, here: number): Promise<void> {

@@ -116,9 +116,9 @@ async function passTurnOn(tx: Transaction, { run, sessionState }: Ended): Promis
     ]),
     tx.query<{ id: string }>(
       `update groundcrew.runs r set due_at = greatest(r.start_at, $4), timed = r.start_at > $4
-       from (select shard, id, status, due_at from groundcrew.runs
+       from (select id from groundcrew.runs
              where shard = $1 and tenant = $2 and session = $3 and finished_at is null order by turn limit 1) first
-       where r.shard = $1 and r.id = first.id and first.status = 'queued' and first.due_at is null
+       where r.shard = $1 and r.id = first.id and r.status = 'queued' and r.due_at is null
        returning r.id`,
       [...session, tx.now],
     ),

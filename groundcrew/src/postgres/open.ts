@@ -50,6 +50,7 @@ function locationOf(url: string): string {
   if (!URL.canParse(url)) throw invalidUrl("is no URL");
   const { protocol, username, host, pathname, searchParams, hash } = new URL(url);
   if (!host && !searchParams.has("host")) throw invalidUrl("names no host");
+  if (/[@/]/.test(pathname.slice(1))) throw invalidUrl("has an @ or a / where the name of the database stands");
   if (hash !== "") throw invalidUrl("has a # in it, behind which nothing is read");
   try {
     new Client({ connectionString: url }); // connects to nothing: reads what the URL says, and the files that it names
@@ -68,8 +69,9 @@ function invalidUrl(why: string): GroundcrewError {
 type Queries = Pick<Sql, "query">;
 
 async function mustBePrimary(sql: Queries, location: string): Promise<void> {
-  const [found] = await sql.query<{ replica: boolean; version: number }>(
-    "select pg_is_in_recovery() or current_setting('default_transaction_read_only')::boolean as replica, current_setting('server_version_num')::int as version",
+  const [found] = await sql.query<{ replica: boolean; version: number; encoding: string }>(
+    `select pg_is_in_recovery() or current_setting('default_transaction_read_only')::boolean as replica,
+       current_setting('server_version_num')::int as version, current_setting('server_encoding') as encoding`,
   );
   if (found?.replica) {
     throw new GroundcrewError("STORE_UNAVAILABLE", `The store ${location} is read-only.`, {
@@ -82,9 +84,16 @@ async function mustBePrimary(sql: Queries, location: string): Promise<void> {
       fix: "Use PostgreSQL 14 or newer.",
     });
   }
+  if (found && found.encoding !== ENCODING) {
+    throw new GroundcrewError("CONFIG_INVALID", `The store ${location} has the encoding ${found.encoding}.`, {
+      fix: "Name a database that was made with `encoding 'UTF8'`.",
+    });
+  }
 }
 
 const OLDEST = 140_000;
+/** Any other encoding refuses characters that people and models write. */
+const ENCODING = "UTF8";
 
 async function areTablesDistributed(sql: Queries): Promise<boolean> {
   const [citus] = await sql.query<{ there: boolean }>("select to_regclass('pg_catalog.pg_dist_partition') is not null as there");

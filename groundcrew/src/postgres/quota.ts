@@ -1,9 +1,7 @@
 /** What quotas leave room for. Claims under quotas go one after the other: what the one before has taken is counted. */
-import { type Bucket, type Room, refill, roomFor } from "../persistence/share.ts";
+import { type Bucket, type Kind, type Room, refill, roomFor, scopeOf } from "../persistence/share.ts";
 import type { Quota, Quotas } from "../persistence/store.ts";
 import { type Transaction, unescaped } from "./row.ts";
-
-export type Kind = "agent" | "tenant";
 
 /** A room with the rate that it was measured by. */
 interface Measured {
@@ -85,8 +83,4 @@ export class Rooms {
       [left.map(({ scope }) => scope), left.map(({ tokens }) => tokens), left.map(({ at }) => at)],
     );
   }
-}
-
-function scopeOf(kind: Kind, name: string): string {
-  return `${kind} ${name}`;
 }

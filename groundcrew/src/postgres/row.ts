@@ -89,7 +89,7 @@ export function toRunRow(record: RunRecord): RunRow {
     principal: principal(record),
     session: record.session === null ? null : unescaped(record.session),
     turn: record.turn,
-    parent: record.parent,
+    parent: record.parent === null ? null : unescaped(record.parent),
     key: record.key === null ? null : unescaped(record.key),
     worker: record.worker,
     epoch: record.epoch,

@@ -32,7 +32,7 @@ export const migrations: readonly Migration[] = [
     id       uuid    not null default gen_random_uuid()
   );
 
-  create table groundcrew.quotas (           -- one row per agent or tenant that has a quota: its lock, and its token bucket
+  create table groundcrew.quotas (           -- what is left of the rate of an agent or a tenant: so many new runs at that time
     scope  text not null primary key,
     tokens double precision not null,
     at     bigint not null

@@ -33,10 +33,11 @@ import type { Committed, Connection } from "./connection.ts";
 import { dumpPage, mustBeIdle } from "./dump.ts";
 import { mayPass, storeError } from "./error.ts";
 import { ofWorker, signalAll } from "./inbox.ts";
-import { readBlob, readJournal, readLast, readPage } from "./journal.ts";
-import { join, leave, Reaper, renew } from "./lease.ts";
+import { readBlob, readJournal, readLast } from "./journal.ts";
+import { freeUnheld, join, leave, Reaper, renew } from "./lease.ts";
 import { findRun, findSession, listRuns, listSessions } from "./list.ts";
 import { loadAll } from "./load.ts";
+import { Pages } from "./pages.ts";
 import type { Transaction } from "./row.ts";
 import { checkStart, createAll, createTurn } from "./start.ts";
 import { sweep } from "./sweep.ts";
@@ -52,6 +53,7 @@ export class PostgresStore implements Store {
   readonly #claims: Claims;
   readonly #reaper: Reaper;
   readonly #watch: Watch;
+  readonly #pages: Pages;
   #closing: Promise<void> | undefined;
 
   constructor(connection: Connection, clock: Clock, pollMs: number | undefined) {
@@ -63,6 +65,7 @@ export class PostgresStore implements Store {
     this.#signals = this.#grouped((batch) => connection.once((tx) => signalAll(tx, batch)));
     this.#claims = new Claims(connection, (work) => this.#commit(work));
     this.#reaper = new Reaper(connection, (work) => this.#commit(work));
+    this.#pages = new Pages(connection);
     this.#watch = new Watch(connection, clock, pollMs);
   }
 
@@ -71,7 +74,10 @@ export class PostgresStore implements Store {
   }
 
   join(worker: WorkerIdentity, leaseMs: number): Promise<void> {
-    return this.#commit((tx) => join(tx, worker, leaseMs));
+    return this.#commit(async (tx) => {
+      await join(tx, worker, leaseMs);
+      await freeUnheld(tx);
+    });
   }
 
   renew(worker: string, leaseMs: number): Promise<boolean> {
@@ -124,7 +130,7 @@ export class PostgresStore implements Store {
   }
 
   read(run: string, after: Cursor, limit: number): Promise<Page> {
-    return readPage(this.#connection, run, after, limit);
+    return this.#pages.read(run, after, limit);
   }
 
   journal(run: string): ReturnType<Store["journal"]> {

@@ -8,7 +8,15 @@
 import { randomUUID } from "node:crypto";
 import type { Client } from "pg";
 import type { Clock } from "../clock.ts";
-import { ANNOUNCE_EVERY_MS, DEAF_POLL_MS, ECHO_MS, LISTENING_POLL_MS, MAX_ANNOUNCEMENT_BYTES, RELISTEN_MS } from "../limits.ts";
+import {
+  ANNOUNCE_EVERY_MS,
+  DEAF_POLL_MS,
+  EAR_LINGER_MS,
+  ECHO_MS,
+  LISTENING_POLL_MS,
+  MAX_ANNOUNCEMENT_BYTES,
+  RELISTEN_MS,
+} from "../limits.ts";
 import type { Change } from "../persistence/store.ts";
 import type { Connection } from "./connection.ts";
 
@@ -31,6 +39,7 @@ export class Watch {
   readonly #self = randomUUID();
   readonly #listeners = new Set<(change: Change) => void>();
   #ear: Client | undefined;
+  #listening: Promise<void> | undefined;
   #hears = false;
   #isClosed = false;
   #stopPolling = () => {};
@@ -53,7 +62,7 @@ export class Watch {
       this.#poll();
     }
     return () => {
-      if (this.#listeners.delete(own) && this.#listeners.size === 0) void this.#rest();
+      if (this.#listeners.delete(own) && this.#listeners.size === 0) this.#rest();
     };
   }
 
@@ -70,7 +79,9 @@ export class Watch {
   async close(): Promise<void> {
     this.#isClosed = true;
     this.#listeners.clear();
-    await this.#rest();
+    this.#rest();
+    await this.#listening;
+    await this.#deafen();
   }
 
   #pass(change: Change): void {
@@ -97,9 +108,17 @@ export class Watch {
     this.#connection.query("select pg_notify($1, $2)", [CHANNEL, JSON.stringify(words)]).catch(() => {});
   }
 
+  /** One connection at a time, however often watchers come and go. */
+  #listen(): Promise<void> {
+    this.#listening ??= this.#openEar().finally(() => {
+      this.#listening = undefined;
+    });
+    return this.#listening;
+  }
+
   /** Trouble with listening is trouble of this connection alone, and only makes it poll: what matters is read, not heard. */
-  async #listen(): Promise<void> {
-    if (this.#ear || this.#isClosed || this.#listeners.size === 0) return;
+  async #openEar(): Promise<void> {
+    if (this.#ear || this.#isClosed) return;
     try {
       const ear = await this.#connection.dedicated();
       this.#ear = ear;
@@ -107,16 +126,19 @@ export class Watch {
       ear.on("notification", ({ payload }) => this.#heard(payload ?? ""));
       ear.once("end", () => this.#lost(ear));
       await ear.query(`listen ${CHANNEL}`);
-      if (this.#listeners.size === 0) return await this.#rest();
       this.#notify({ from: this.#self, due: false, runs: [], ended: [] }); // to hear oneself: the proof that it does hear
       this.#retryIn(ECHO_MS, () => !this.#hears && this.#lost(ear));
+      if (this.#listeners.size === 0) this.#rest(); // they went away meanwhile
     } catch {
-      this.#retryIn(RELISTEN_MS, () => void this.#listen());
+      await this.#deafen();
+      this.#retryIn(RELISTEN_MS, () => this.#listeners.size > 0 && this.#listen());
     }
   }
 
   #heard(payload: string): void {
-    const { from, due, runs, ended } = JSON.parse(payload) as Announcement;
+    const words = announcementOf(payload);
+    if (!words) return this.#pass({ runs: null }); // another program's, or another release's: anything may have changed
+    const { from, due, runs, ended } = words;
     if (!this.#hears) {
       this.#hears = true;
       this.#poll();
@@ -133,10 +155,10 @@ export class Watch {
     if (this.#listeners.size === 0) return;
     this.#pass({ runs: null }); // something may have been said meanwhile
     this.#poll();
-    this.#retryIn(RELISTEN_MS, () => void this.#listen());
+    this.#retryIn(RELISTEN_MS, () => this.#listeners.size > 0 && this.#listen());
   }
 
-  #retryIn(ms: number, task: () => void): void {
+  #retryIn(ms: number, task: () => unknown): void {
     this.#stopRetry();
     const timer = setTimeout(task, ms);
     timer.unref();
@@ -145,6 +167,7 @@ export class Watch {
 
   #poll(): void {
     this.#stopPolling();
+    if (this.#listeners.size === 0) return;
     const everyMs = this.#pollMs ?? (this.#hears ? LISTENING_POLL_MS : DEAF_POLL_MS);
     this.#stopPolling = this.#clock.after(everyMs, () => {
       this.#pass({ runs: null });
@@ -152,12 +175,29 @@ export class Watch {
     });
   }
 
-  async #rest(): Promise<void> {
+  /** Nobody watches. The connection stays for a while: watchers come and go with every request. */
+  #rest(): void {
     this.#stopPolling();
+    this.#retryIn(EAR_LINGER_MS, () => this.#listeners.size === 0 && this.#deafen());
+  }
+
+  async #deafen(): Promise<void> {
     this.#stopRetry();
     const ear = this.#ear;
     this.#ear = undefined;
     this.#hears = false;
     await ear?.end().catch(() => {});
+  }
+}
+
+/** What was said, or null for anything that is not ours to understand: whoever may connect may say something here. */
+function announcementOf(payload: string): Announcement | null {
+  try {
+    const said = JSON.parse(payload) as Partial<Announcement> | null;
+    const isList = (list: unknown): list is string[] => Array.isArray(list) && list.every((item) => typeof item === "string");
+    if (typeof said?.from !== "string" || !(said.runs === null || isList(said.runs)) || !isList(said.ended)) return null;
+    return { from: said.from, due: said.due === true, runs: said.runs, ended: said.ended };
+  } catch {
+    return null;
   }
 }

@@ -246,9 +246,14 @@ async function decodeFields<T extends object>(item: T, store: Store, codec: Code
 
 /** @throws GroundcrewError `CLOSED` when the items end because there are no more to be had */
 async function* decoded({ store, codec, closed }: HandleDeps, items: AsyncIterable<FeedItem>): AsyncGenerator<FeedItem> {
-  for await (const item of items) {
-    yield item.type === "chunk" ? item : await decodeFields(item, store, codec);
-    if (isEnd(item)) return;
+  const keepAlive = setInterval(() => {}, KEEP_ALIVE_MS); // a process that follows a run must not end in the middle
+  try {
+    for await (const item of items) {
+      yield item.type === "chunk" ? item : await decodeFields(item, store, codec);
+      if (isEnd(item)) return;
+    }
+    closed.throwIfAborted();
+  } finally {
+    clearInterval(keepAlive);
   }
-  closed.throwIfAborted();
 }

@@ -1,9 +1,7 @@
 import type { DatabaseSync } from "node:sqlite";
-import { type Bucket, type Room, refill, roomFor } from "../persistence/share.ts";
+import { type Bucket, type Kind, type Room, refill, roomFor, scopeOf } from "../persistence/share.ts";
 import type { Quota, Quotas } from "../persistence/store.ts";
 import { row, type Transaction } from "./row.ts";
-
-export type Kind = "agent" | "tenant";
 
 /** What the quotas of one claim leave room for. */
 export interface Rooms {
@@ -31,7 +29,7 @@ export function openQuotas(db: DatabaseSync) {
 
   function measure(tx: Transaction, kind: Kind, name: string, quota: Quota): Measured {
     const { concurrency, rate } = quota;
-    const scope = `${kind} ${name}`;
+    const scope = scopeOf(kind, name);
     const before = rate && row<Bucket & Record<string, number>>(find, scope);
     const bucket = rate && refill(before, rate, tx.now);
     if (before && bucket && before.at > tx.now) keep.run(scope, bucket.tokens, bucket.at); // or a clock that jumped back would fill nothing for long

@@ -32,8 +32,9 @@ export async function* follow(store: Store, run: string, after: Cursor, signal?:
     let cursor = after;
     let wasOver = false;
     while (!signal?.aborted) {
-      const rested = sleep(READER_REST_MS);
+      const begunAt = performance.now();
       const page = await store.read(run, cursor, MAX_FEED_PAGE);
+      const rested = sleep(Math.max(READER_REST_MS, performance.now() - begunAt)); // a store that is busy is asked less often
       for (const found of page.items) {
         const item = toItem(found);
         cursor = parseCursor(item.cursor);

@@ -1,10 +1,10 @@
 /**
- * Server-sent events on a stream that is bounded by its reader: the next frame is asked for only when the reader has taken the
- * last one, so a slow reader costs one frame of memory, and one that takes nothing at all is cut.
+ * Server-sent events on a stream that is bounded by its reader: the next frames are asked for only when the reader has taken the
+ * last ones, so a slow reader costs a few frames of memory, and one that takes nothing at all is cut.
  */
 import { type Clock, systemClock } from "../clock.ts";
 import { GroundcrewError } from "../errors.ts";
-import { HEARTBEAT_MS, RECONNECT_MS } from "../limits.ts";
+import { HEARTBEAT_MS, MAX_FRAMES_CHARS, RECONNECT_MS } from "../limits.ts";
 
 export interface Frame {
   /** What a reader hands back as `Last-Event-ID`. Without it the reader's place stays where it was. */
@@ -38,6 +38,7 @@ const CUT_MS = 1_000;
 export function sseStream(frames: AsyncIterator<Frame>, options: SseOptions): ReadableStream<Uint8Array> {
   const bytes = new TextEncoder();
   const { clock = systemClock, cut } = options;
+  const source = new Frames(frames);
   let stopHeart: () => void = () => {};
   let pulls = 0;
   let isClosed = false;
@@ -61,9 +62,9 @@ export function sseStream(frames: AsyncIterator<Frame>, options: SseOptions): Re
     async pull(controller) {
       pulls++;
       try {
-        const next = await frames.next();
+        const text = await source.next();
         if (isClosed) return; // cancelled or cut while we waited
-        if (!next.done) return controller.enqueue(bytes.encode(encode(next.value)));
+        if (text !== null) return controller.enqueue(bytes.encode(text));
         close();
         controller.close();
       } catch (error) {
@@ -75,6 +76,58 @@ export function sseStream(frames: AsyncIterator<Frame>, options: SseOptions): Re
       await frames.return?.();
     },
   });
+}
+
+/**
+ * Frames as text. Those that are there already go out in one piece: a process with many readers spends most of its time on
+ * writing to their connections.
+ */
+class Frames {
+  readonly #frames: AsyncIterator<Frame>;
+  #asked: Promise<IteratorResult<Frame>> | undefined;
+
+  constructor(frames: AsyncIterator<Frame>) {
+    this.#frames = frames;
+  }
+
+  /** @returns null at the end */
+  async next(): Promise<string | null> {
+    let next = await this.#take();
+    if (next.done) return null;
+    let text = encode(next.value);
+    while (text.length < MAX_FRAMES_CHARS) {
+      this.#asked = this.#frames.next();
+      const isThere = await Promise.race([settled(this.#asked), nextTurn()]);
+      if (!isThere) break;
+      next = await this.#asked;
+      if (next.done) break; // told by the next call
+      this.#asked = undefined;
+      text += encode(next.value);
+    }
+    return text;
+  }
+
+  #take(): Promise<IteratorResult<Frame>> {
+    const asked = this.#asked ?? this.#frames.next();
+    this.#asked = undefined;
+    return asked;
+  }
+}
+
+/** True for a value; a failure is told to whoever takes it. */
+async function settled(promise: Promise<unknown>): Promise<boolean> {
+  try {
+    await promise;
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** False when the event loop has turned once. */
+async function nextTurn(): Promise<false> {
+  await new Promise((turn) => setImmediate(turn));
+  return false;
 }
 
 /** A comment in each pause, so that proxies and readers know the connection lives; and a look whether the reader does. */

@@ -209,6 +209,19 @@ export function fairClaims(makeGround: () => Promise<Ground>): void {
     }
   });
 
+  test("any number of tenants at their limit is gone through within some claims, from wherever the last one ended", async () => {
+    for (let i = 0; i < 600; i += 100) await Promise.all(Array.from({ length: 100 }, (_, n) => create(`full ${i + n}`)));
+    const quotas: Quotas = { agent: () => undefined, tenant: (name) => (name.startsWith("full") ? { concurrency: 0 } : undefined) };
+    const worker = await join();
+    for (const tenant of ["zzz", "aaa", "full~"]) {
+      await create(tenant, 1);
+      const free: Quotas = { ...quotas, tenant: (name) => (name === tenant ? undefined : { concurrency: 0 }) };
+      const served: string[] = [];
+      for (let i = 0; i < 90 && served.length === 0; i++) served.push(...tenants(await claim(worker, 1, free)));
+      expect(served).toEqual([tenant]);
+    }
+  });
+
   test("an agent at its limit does not hold up other agents of the same tenant", async () => {
     await create("a", 100, { agent: "support", dueAt: clock.now() - 60_000, priority: 1 });
     await create("a", 1, { agent: "sales", priority: 5 });

@@ -8,6 +8,7 @@ const ACROSS = {
   "a look for what is due": /^(with recursive lane|select) .*\bdue_at is not null\b/,
   "a list, down its index": /^select \* from groundcrew\.(runs|sessions) .*order by (id|active_at)\b.* limit \$\d+$/,
   "what a worker holds": /\bworker = \$1\b/,
+  "what anybody holds": /^select shard, id, worker from groundcrew\.runs where worker is not null/,
   "how much is at work": /^select agent, tenant, count\(\*\).* where worker is not null/,
   "a look for what a sweep may take": /^select shard.* (finished_at|active_at) < \$1 .* limit \$5$/,
   "what a run refers to, in the shards of the keys": /groundcrew\.(blob_refs|starts)\b.* where (b\.)?run = any\(\$1\)/,

@@ -1,5 +1,7 @@
 import { describe, expect, test } from "vitest";
+import { MAX_FRAMES_CHARS } from "../../src/limits.ts";
 import { type Frame, sseStream } from "../../src/stream/sse.ts";
+import { until } from "../support/until.ts";
 
 /** A clock that stands still until it is told. */
 function handClock() {
@@ -33,15 +35,45 @@ async function settle(): Promise<void> {
 }
 
 describe("a stream of events", () => {
-  test("asks for no more than one frame that its reader has not taken", async () => {
+  test("asks for no more than one piece of frames that its reader has not taken", async () => {
     const taken = { frames: 0 };
     const stream = sseStream(count(taken), { onClose: () => {}, cut: () => {}, clock: handClock() });
+    const most = MAX_FRAMES_CHARS / "id: 1\nevent: n\ndata: {}\n\n".length;
     await settle();
-    expect(taken.frames).toBeLessThanOrEqual(1);
+    expect(taken.frames).toBeLessThanOrEqual(most);
     const reader = stream.getReader();
     for (let i = 0; i < 10; i++) await reader.read();
     await settle();
-    expect(taken.frames).toBeLessThanOrEqual(11);
+    expect(taken.frames).toBeLessThanOrEqual(11 * most);
+  });
+
+  test("brings what is there at once in one piece, what comes later when it comes, and all of it in order", async () => {
+    const later = Promise.withResolvers<void>();
+    async function* frames(): AsyncGenerator<Frame, undefined> {
+      for (let n = 1; n <= 3; n++) yield { data: String(n) };
+      await later.promise;
+      for (let n = 4; n <= 5; n++) yield { data: String(n) };
+    }
+    const reader = sseStream(frames(), { onClose: () => {}, cut: () => {} }).getReader();
+    const read = async () => new TextDecoder().decode((await reader.read()).value);
+    expect(await read()).toMatch(/^retry/);
+    expect(await read()).toBe("data: 1\n\ndata: 2\n\ndata: 3\n\n");
+    const next = read();
+    later.resolve();
+    expect(await next).toBe("data: 4\n\ndata: 5\n\n");
+    expect(await reader.read()).toMatchObject({ done: true });
+  });
+
+  test("shows what came before a failure", async () => {
+    async function* frames(): AsyncGenerator<Frame, undefined> {
+      yield { data: "1" };
+      throw new Error("broken");
+    }
+    let cut = 0;
+    const reader = sseStream(frames(), { onClose: () => {}, cut: () => cut++ }).getReader();
+    await reader.read();
+    expect(new TextDecoder().decode((await reader.read()).value)).toBe("data: 1\n\n");
+    await until("it is cut", () => cut === 1);
   });
 
   test("cuts a reader that takes nothing for two beats, and lets its source go", async () => {
