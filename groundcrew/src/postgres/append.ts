@@ -276,10 +276,14 @@ export function* writeBlobs(tx: Transaction, blobs: readonly NewBlob[]): Generat
   if (blobs.length === 0) return;
   const unique = new Map(blobs.map((blob) => [blob.hash, { shard: shardOf(blob.hash), hash: key(blob.hash, "hash"), data: blob.data }]));
   const sorted = [...unique.values()].sort((a, b) => a.shard - b.shard || (a.hash < b.hash ? -1 : 1));
+  const data = sorted.map((blob) => Buffer.from(blob.data));
+  const starts = data.map((_, index) => 1 + data.slice(0, index).reduce((sum, { length }) => sum + length, 0));
   yield tx.query(
-    `insert into groundcrew.blobs (shard, hash, data) select * from unnest($1::smallint[], $2::text[], $3::text[])
+    `insert into groundcrew.blobs (shard, hash, data)
+     select a.shard, a.hash, convert_from(substring($5::bytea from a.from_byte for a.length), 'UTF8')
+     from unnest($1::smallint[], $2::text[], $3::int[], $4::int[]) as a (shard, hash, from_byte, length)
      on conflict (shard, hash) do update set hash = excluded.hash`,
-    [column(sorted, "shard"), column(sorted, "hash"), column(sorted, "data")],
+    [column(sorted, "shard"), column(sorted, "hash"), starts, column(data, "length"), Buffer.concat(data)],
   );
   yield tx.query(
     `insert into groundcrew.blob_refs (shard, hash, run) select * from unnest($1::smallint[], $2::text[], $3::text[])

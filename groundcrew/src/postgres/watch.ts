@@ -186,6 +186,7 @@ export class Watch {
     const ear = this.#ear;
     this.#ear = undefined;
     this.#hears = false;
+    (ear as (Client & { ref(): void }) | undefined)?.ref(); // its end is waited for: the process must not end before
     await ear?.end().catch(() => {});
   }
 }

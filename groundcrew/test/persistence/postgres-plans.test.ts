@@ -132,6 +132,7 @@ describeOwnPostgres("with a million finished runs", () => {
     run: (store) => store.run((claims[0] as Claim).run.id),
     read: (store) => store.read((claims[0] as Claim).run.id, { seq: 0, chunk: 0 }, 100),
     "read, in the middle of a long journal": (store) => store.read(long(), { seq: LONG / 2, chunk: 0 }, 100),
+    "read, by readers of many runs at once": (store) => Promise.all(claims.map(({ run }) => store.read(run.id, { seq: 0, chunk: 0 }, 100))),
     "read, in the middle of many chunks": (store) => store.read(long(), { seq: LONG, chunk: LONG / 2 }, 100),
     "last, of a long journal": (store) => store.last(long()),
     journal: (store) => store.journal((claims[0] as Claim).run.id),
