@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { until } from "../groundcrew/test/support/until.ts";
 import type { FaultLog } from "./fault-log.ts";
 import { SKEW } from "./ground.ts";
@@ -38,6 +39,8 @@ export interface FleetOptions {
   skewOf: (place: number) => number;
   hostOf: (place: number) => string | undefined;
   log: FaultLog;
+  /** Where a worker that hangs leaves what it was doing. */
+  folder: string;
   onProblem: (problem: string) => void;
 }
 
@@ -100,6 +103,8 @@ export class Fleet {
     this.#spawn(worker.place);
     const isGone = await until("it ends", () => worker.isOver, STOP_MS).catch(() => false);
     if (isGone) return;
+    worker.child.kill("SIGUSR2"); // Node writes down what it is at
+    await sleep(1_000);
     this.#options.onProblem(`worker ${worker.pid} has not ended ${STOP_MS} ms after SIGTERM`);
     this.kill(worker, "kill");
   }
@@ -125,11 +130,11 @@ export class Fleet {
   }
 
   #spawn(place: number): void {
-    const { jobOf, skewOf, hostOf } = this.#options;
+    const { jobOf, skewOf, hostOf, folder } = this.#options;
     const skewMs = skewOf(place);
     const env = { ...process.env, CHAOS_SKEW_MS: String(skewMs), NODE_COMPILE_CACHE: join(tmpdir(), "groundcrew-chaos-cache") };
     const file = join(import.meta.dirname, "worker.ts");
-    const node = [process.execPath, file, JSON.stringify(jobOf(place))];
+    const node = [process.execPath, "--report-on-signal", `--report-directory=${folder}`, file, JSON.stringify(jobOf(place))];
     const host = hostOf(place);
     const [command = "", ...args] = host === undefined ? node : onHost(host, node);
     const child = spawn(command, args, { env, stdio: ["ignore", "inherit", "pipe", "ipc"] });

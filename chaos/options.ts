@@ -16,8 +16,9 @@ export const USAGE = `Usage: npm run chaos -- --store sqlite|postgres [--program
        [--without KIND,…] [--json]
 
 Runs N random agent programs (default 300) on W worker processes (default 4, at least 2) while they, and the store, are killed,
-stopped, cut off and deployed over; then checks that nothing was lost and nothing doubled that may not be. With --minutes it goes on
-with further programs until so many minutes are over. The last line is the result as JSON; with --json it is the only one.`;
+stopped, cut off and deployed over; then checks that nothing was lost and nothing doubled that may not be. With --minutes it goes
+on with further programs until so many minutes are over. --without leaves out kinds of faults, as the result names them. The last
+line is the result as JSON; with --json standard output has no other.`;
 
 /** @throws TypeError with a sentence for whoever typed it */
 export function optionsOf(args: string[]): Options | "help" {

@@ -65,7 +65,7 @@ export async function checkConversation(
     for (const { name } of errandsOf(token)) {
       const id = idOf(label, name);
       const page = world.pages.get(id);
-      if (page) checks.page(id, page, undefined);
+      if (page) checks.effects.ofPage(id, page, undefined);
     }
   }
   const notes = turns.flatMap(({ events }) => notesIn(events));

@@ -26,6 +26,11 @@ export function openSqliteGround(): Ground {
   else notRun["fsync-error"] = "strace is not installed";
 
   const file = join(disk, "crew.db");
+  const clear = () => {
+    if (isMounted) spawnSync("umount", [disk]);
+    rmSync(folder, { recursive: true, force: true });
+  };
+  process.once("exit", clear);
   return {
     urlOf: () => file,
     skewOf: () => 0, // processes on one machine share its clock
@@ -35,8 +40,8 @@ export function openSqliteGround(): Ground {
     notRun,
     async close(keepAt) {
       if (keepAt !== undefined) cpSync(disk, keepAt, { recursive: true });
-      if (isMounted) spawnSync("umount", [disk]);
-      rmSync(folder, { recursive: true, force: true });
+      clear();
+      process.off("exit", clear);
     },
   };
 }
