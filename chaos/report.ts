@@ -7,6 +7,7 @@ export type Kind = "lost" | "doubled" | "wrong";
 const MAX_SHOWN = 40;
 
 export class Report {
+  readonly #tell: (line: string) => void;
   readonly problems: { kind: Kind; what: string }[] = [];
   /** Steps that succeeded, and messages that were acknowledged. */
   operations = 0;
@@ -17,9 +18,13 @@ export class Report {
   /** Programs that came to their end and were looked at. */
   done = 0;
 
+  constructor(tell: (line: string) => void = () => {}) {
+    this.#tell = tell;
+  }
+
   add(kind: Kind, what: string): void {
     this.problems.push({ kind, what });
-    if (this.problems.length <= MAX_SHOWN) say(`${styleText("red", kind)} ${what}`);
+    if (this.problems.length <= MAX_SHOWN) this.#tell(`${styleText("red", kind)} ${what}`);
   }
 
   count(kind: Kind): number {

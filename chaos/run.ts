@@ -74,7 +74,7 @@ export async function chaos(options: Options): Promise<Outcome> {
 }
 
 class Scene {
-  readonly report = new Report();
+  readonly report = new Report(say);
   readonly log = new FaultLog();
   readonly folder = mkdtempSync(join(tmpdir(), "groundcrew-chaos-report-"));
   readonly #options: Options;

@@ -5,12 +5,16 @@ import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statfsSync, write
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { until } from "../groundcrew/test/support/until.ts";
 import { type Fault, type Faults, workerFaults } from "./faults.ts";
 import type { Ground } from "./ground.ts";
 import { isInOwnNamespace } from "./namespace.ts";
 
 const ROOMY = "8g"; // of memory, taken only as it is written
 const PAGE_BYTES = 4_096;
+
+/** In this time nobody writes for a moment. */
+const FILL_MS = 2_000;
 
 export function openSqliteGround(): Ground {
   const folder = mkdtempSync(join(tmpdir(), "groundcrew-chaos-"));
@@ -19,7 +23,7 @@ export function openSqliteGround(): Ground {
   const groundFaults: Faults = {};
   const notRun: Record<string, string> = {};
 
-  const isMounted = isInOwnNamespace && mount(["-t", "tmpfs", "-o", `size=${ROOMY}`, "chaos", disk]);
+  const isMounted = isInOwnNamespace && mount(disk, `size=${ROOMY}`);
   if (isMounted) groundFaults["disk-full"] = fillUp(disk);
   else notRun["disk-full"] = "no file system can be mounted here";
   if (spawnSync("strace", ["-V"]).status === 0) groundFaults["fsync-error"] = failSyncs(folder);
@@ -46,18 +50,18 @@ export function openSqliteGround(): Ground {
   };
 }
 
-function mount(args: string[]): boolean {
-  return spawnSync("mount", args).status === 0;
+function mount(disk: string, options: string): boolean {
+  return spawnSync("mount", ["-t", "tmpfs", "-o", options, "chaos", disk]).status === 0;
 }
 
 /** The file system becomes as small as what is on it. */
 function fillUp(disk: string): Fault {
+  const shrunk = () => mount(disk, `remount,size=${usedBytes(disk)}`); // refused when somebody wrote meanwhile
   return async ({ log }, { force }) => {
     const end = log.begin("disk-full", null);
-    while (!mount(["-o", `remount,size=${usedBytes(disk)}`, disk])) await sleep(1); // somebody wrote meanwhile
-    const isFull = !canWrite(disk);
+    const isFull = await until("the disk is full", () => shrunk() && !canWrite(disk), FILL_MS).catch(() => false);
     await sleep(500 + 3_000 * force);
-    if (!mount(["-o", `remount,size=${ROOMY}`, disk])) throw new Error(`${disk} cannot be given its size back.`);
+    if (!mount(disk, `remount,size=${ROOMY}`)) throw new Error(`${disk} cannot be given its size back.`);
     end(isFull);
   };
 }

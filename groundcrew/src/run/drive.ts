@@ -74,6 +74,7 @@ export async function drive(execution: Execution): Promise<void> {
   for (;;) {
     const outcome = await outcomeOf(execution, definition);
     if ("halt" in outcome && outcome.halt.to === "lost") throw outcome.halt.error;
+    if ("error" in outcome && isStoreTrouble(execution, outcome.error)) throw outcome.error;
     if ((await finish(execution, outcome)) === "written") return;
     execution.receive(await messagesFor(execution)); // a message came as the run was about to end: it is answered first
   }
@@ -91,6 +92,15 @@ async function outcomeOf(execution: Execution, definition: Definition): Promise<
   // Steps that the body did not wait for say what became of them before the run is over.
   while (execution.isBusy && !execution.isHalted) await Promise.race([halted, execution.settled()]);
   return execution.isHalted ? halted : outcome; // the body of a run that has to stop may end any way it likes
+}
+
+/**
+ * What the store said to the runtime's own reads and writes is no failure of the run: who takes it up next goes on. A step that
+ * has failed with such an error, as one may that works on another store, is the run's own.
+ */
+function isStoreTrouble({ state }: Execution, error: unknown): boolean {
+  if (!isError(error) || !(error.code.startsWith("STORE_") || error.code === "SUPERSEDED" || error.code === "CLOSED")) return false;
+  return ![...state.steps.values()].some((step) => step.error?.code === error.code);
 }
 
 async function finish(execution: Execution, outcome: Outcome): Promise<"written" | "signalled"> {

@@ -1,6 +1,7 @@
 /** What keeps one run's trouble from its neighbours, and a run from parking, or acting, when it must not. */
 import { expect, test } from "vitest";
 import { flow } from "../../src/agent.ts";
+import { GroundcrewError } from "../../src/errors.ts";
 import type { Event } from "../../src/persistence/event.ts";
 import type { Store } from "../../src/persistence/store.ts";
 import { openSqlite } from "../../src/sqlite/open.ts";
@@ -249,6 +250,25 @@ test("a cancel that a worker recorded before it died ends the run at the next on
   await crew.work();
   await expect(run.result()).rejects.toMatchObject({ code: "RUN_CANCELLED" });
   expect(acted).toBe(0);
+  await crew.close();
+  await store.close();
+});
+
+test("a store that is away while a run starts a child does not fail the run: it goes on where it was", async () => {
+  const store = await openSqlite(tempStore());
+  const child = flow("child", async () => "done");
+  const parent = flow("parent", async (ctx) => ctx.call(child, { input: undefined }));
+  const crew = makeCrew([parent, child], { store });
+  const real = store.create.bind(store);
+  let refusals = 0;
+  store.create = async (run) => {
+    if (run.parent && refusals++ === 0) throw new GroundcrewError("STORE_UNAVAILABLE", "The store cannot be reached.");
+    return real(run);
+  };
+  const run = await crew.start(parent, { input: undefined });
+  expect(await run.result()).toBe("done");
+  expect(refusals).toBeGreaterThan(1);
+  expect(await crew.runs({ parent: run.id })).toHaveLength(1);
   await crew.close();
   await store.close();
 });
