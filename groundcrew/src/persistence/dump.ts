@@ -134,6 +134,11 @@ export function givenUp<T extends Pick<StoredRun, "changedAt" | "dueAt" | "timed
   return { ...run, status: "queued" as const, dueAt: run.changedAt, timed: false };
 }
 
+/** From when on no quota holds the run back: its deadline, or when it was cancelled. */
+export function endBy({ deadline, signals }: Pick<StoredRun, "deadline" | "signals">): number {
+  return Math.min(deadline, ...signals.filter(({ kind }) => kind === "cancel").map(({ at }) => at));
+}
+
 /** A store is moved while nobody is at work on it: what a worker writes in the meantime would be on one side only. */
 export function atWork(worker: string, location: string): GroundcrewError {
   return new GroundcrewError("STORE_BUSY", `Worker ${worker} is at work on ${location}.`, {

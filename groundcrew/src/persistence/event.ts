@@ -5,8 +5,10 @@
  * Rules that keep old journals readable for ever: an event is never edited, a field never changes its meaning, a new field
  * is optional, and a shape that has to go is translated in `readEvents` (`event-row.ts`).
  */
-import type { Effect } from "../agent.ts";
-import type { ErrorRecord } from "../errors.ts";
+
+import type { ErrorCode, ErrorRecord } from "../errors.ts";
+import type { Failure, FailureReason } from "../failure.ts";
+import type { Effect } from "../policy.ts";
 import type { Principal } from "../principal.ts";
 import type { JsonValue } from "./json-value.ts";
 
@@ -21,14 +23,21 @@ export type Resolution = "happened" | "did_not_happen";
 export type Fact =
   | RunCreated
   | { type: "run.claimed"; worker: string; epoch: number; takeover: boolean }
-  | { type: "run.parked"; reason: ParkReason; until?: number; detail: string }
+  /** `code`: for a park that somebody has to look into, what it is about. */
+  | { type: "run.parked"; reason: ParkReason; until?: number; detail: string; code?: ErrorCode }
   | { type: "run.released"; why: string }
   | StepStarted
   | { type: "step.succeeded"; step: string; attempt: number; value?: JsonValue; shown?: JsonValue; usage?: JsonValue }
-  | { type: "step.failed"; step: string; attempt: number; error: ErrorRecord; final: boolean; retryAt?: number }
+  | StepFailed
   /** The attempt is given up and its output with it; a reader that showed that output takes it back. */
   | { type: "step.abandoned"; step: string; attempt: number; why: string }
   | { type: "step.unknown"; step: string; attempt: number; why: string }
+  /** What an attempt still came to when nobody waited for it any more. It changes nothing. */
+  | { type: "step.late"; step: string; attempt: number; outcome: "succeeded" | "failed"; value?: JsonValue; error?: ErrorRecord }
+  /** The run goes on without something that its author called optional, or with what stands in for it. */
+  | { type: "step.degraded"; step: string; name: string; reason: FailureReason; instead?: string }
+  /** Nothing else ran in this process meanwhile. `steps` were at work; one of them, most likely, did it. */
+  | { type: "loop.blocked"; ms: number; steps: readonly string[] }
   | { type: "step.resolved"; step: string; resolution: Resolution; value?: JsonValue; by: string }
   | { type: "signal.received"; id: string; name: string; value?: JsonValue; from?: string }
   | { type: "message.received"; id: string; message: JsonValue; from?: string }
@@ -39,7 +48,7 @@ export type Fact =
   | { type: "run.succeeded"; output?: JsonValue }
   | { type: "run.failed"; error: ErrorRecord }
   | { type: "run.cancelled"; why: string; by?: string }
-  | { type: "run.expired"; deadline: number };
+  | { type: "run.expired"; deadline: number; why?: string };
 
 export interface RunCreated {
   type: "run.created";
@@ -47,6 +56,8 @@ export interface RunCreated {
   input?: JsonValue;
   principal: Principal;
   deadline: number;
+  /** It is given up when nobody has taken it up by then. */
+  startBy?: number;
   session?: string;
   /** Place in the session, from 1. */
   turn?: number;
@@ -77,6 +88,27 @@ export interface StepStarted {
   until?: number;
   /** For a child: its run. */
   child?: string;
+  /** Which of the step's candidates (a model and its fallbacks) is tried; absent: the first. */
+  candidate?: number;
+}
+
+export interface StepFailed {
+  type: "step.failed";
+  step: string;
+  attempt: number;
+  error: ErrorRecord;
+  /** Whether the step is over. */
+  final: boolean;
+  /** When it is tried again; wall-clock milliseconds. */
+  retryAt?: number;
+  /** What the failure was taken for. Absent in journals of 0.1. */
+  failure?: Failure;
+  /** All attempts are used up, and somebody has to say how to go on. */
+  exhausted?: true;
+  /** The run fails with it, whoever takes it up. */
+  isFatal?: true;
+  /** The attempt was a probe of something known to be down: it does not spend the step's attempts. */
+  isProbe?: true;
 }
 
 /** A fact with its place in the journal. `seq` counts from 1 without a gap; `at` is wall-clock milliseconds and only for people. */

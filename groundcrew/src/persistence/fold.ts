@@ -2,8 +2,10 @@
  * The state of a run is what its journal says, folded event by event. The writer folds as it appends, a resume folds what it
  * reads: the same function, so a run continues from exactly the state it would have had.
  */
-import type { Effect } from "../agent.ts";
-import type { ErrorRecord } from "../errors.ts";
+
+import type { ErrorCode, ErrorRecord } from "../errors.ts";
+import type { Failure, FailureReason } from "../failure.ts";
+import type { Effect } from "../policy.ts";
 import type { Event, Resolution, RunCreated, StepKind } from "./event.ts";
 import type { JsonValue } from "./json-value.ts";
 
@@ -32,6 +34,24 @@ export interface StepState {
   error?: ErrorRecord;
   retryAt?: number;
   resolution?: Resolution;
+  /** Which of its candidates the latest attempt tried; absent: the first. */
+  candidate?: number;
+  /** What each failed attempt that counts was taken for, oldest first; since somebody said `retry`, or from the beginning. */
+  faults: readonly Fault[];
+  /** When the first of these began. */
+  triedSince: number;
+  /** Whether all attempts are used up and somebody has to say how to go on. */
+  isExhausted?: boolean;
+  /** Whether the run fails with it. */
+  isFatal?: boolean;
+  /** What it gave way to, when it failed and the run goes on without it. */
+  degraded?: { reason: FailureReason; instead?: string };
+}
+
+/** A failed attempt. */
+export interface Fault {
+  candidate: number;
+  failure: Failure;
 }
 
 export interface ReceivedSignal {
@@ -43,8 +63,10 @@ export interface RunState {
   /** Number of the last event. */
   head: number;
   created: RunCreated | undefined;
-  /** Why it is parked, for people. */
+  /** Why it is parked, or was ended before its deadline, for people. */
   detail: string | undefined;
+  /** What a park is about that somebody has to look into. */
+  code: ErrorCode | undefined;
   /** In the order they first started. */
   steps: Map<string, StepState>;
   /** Signals received and not yet taken, by name. */
@@ -57,6 +79,21 @@ export interface RunState {
   sessionState: JsonValue | undefined;
   progress: { fraction: number; what: string } | undefined;
   takeovers: number;
+  /** Number of the event of the last claim. */
+  claimedAt: number;
+  /** Takeovers in a row without a step that ended in between; `deaths` of them with code of the run at work in this process. */
+  barren: number;
+  deaths: number;
+  /** Time that workers have spent on it, in milliseconds: over earlier stays, and since when in this one. */
+  worked: { ms: number; since: number };
+  /** When the newest event was written. */
+  at: number;
+  /** Whether somebody has said `retry` since the last attempt of any step began: the next one is made whatever is known to be down. */
+  isPressed: boolean;
+  /** Steps that gave way, in order. */
+  degraded: { step: string; name: string; reason: FailureReason; instead?: string }[];
+  /** Which candidate gave the last model step. */
+  modelCandidate: number;
   output: JsonValue | undefined;
   error: ErrorRecord | undefined;
 }
@@ -66,6 +103,7 @@ export function fold(events: Iterable<Event>): RunState {
     head: 0,
     created: undefined,
     detail: undefined,
+    code: undefined,
     steps: new Map(),
     signals: new Map(),
     messages: [],
@@ -74,6 +112,14 @@ export function fold(events: Iterable<Event>): RunState {
     sessionState: undefined,
     progress: undefined,
     takeovers: 0,
+    claimedAt: 0,
+    barren: 0,
+    deaths: 0,
+    worked: { ms: 0, since: 0 },
+    at: 0,
+    isPressed: false,
+    degraded: [],
+    modelCandidate: 0,
     output: undefined,
     error: undefined,
   };
@@ -83,17 +129,24 @@ export function fold(events: Iterable<Event>): RunState {
 
 /** Brings `state` one event further. Changes it in place: a journal of n events folds in n steps, not in n copies. */
 export function apply(state: RunState, event: Event): void {
+  const before = state.at;
   state.head = event.seq;
+  state.at = event.at;
   switch (event.type) {
     case "run.created":
       state.created = event;
       return;
     case "run.claimed":
       state.detail = undefined;
-      if (event.takeover) state.takeovers++;
+      state.code = undefined;
+      if (event.takeover) takeOver(state, before);
+      state.claimedAt = event.seq;
+      state.worked.since = event.at;
       return;
     case "run.parked":
       state.detail = event.detail;
+      state.code = event.code;
+      endStay(state, event.at);
       return;
     case "signal.received":
       state.received.add(event.id);
@@ -109,7 +162,9 @@ export function apply(state: RunState, event: Event): void {
       return;
     case "retry.requested":
       state.received.add(event.id);
-      for (const step of state.steps.values()) if (step.retryAt !== undefined) step.retryAt = event.at;
+      state.isPressed = true;
+      for (const step of state.steps.values()) tryAgain(step, event.at);
+      advance(state);
       return;
     case "session.updated":
       state.sessionState = event.state;
@@ -124,17 +179,54 @@ export function apply(state: RunState, event: Event): void {
       state.error = event.error;
       return;
     case "run.released":
-    case "run.cancelled":
+      return endStay(state, event.at);
     case "run.expired":
-      return; // the run's row says it
+      state.detail = event.why;
+      return;
+    case "run.cancelled":
+    case "loop.blocked":
+      return; // nothing is decided by them
     case "step.started":
     case "step.succeeded":
     case "step.failed":
     case "step.abandoned":
     case "step.unknown":
     case "step.resolved":
+    case "step.late":
+    case "step.degraded":
       applyStep(state, event);
   }
+}
+
+/** The process that held the run is gone, or could not be told from one that is. */
+function takeOver(state: RunState, at: number): void {
+  state.takeovers++;
+  state.barren++;
+  // Only what began in that stay: a process that died before it could say what it found may have left an older step open.
+  const isOwnCode = ({ kind, status, seq }: StepState) =>
+    status === "running" && (kind === "tool" || kind === "code") && seq > state.claimedAt;
+  if ([...state.steps.values()].some(isOwnCode)) state.deaths++;
+  endStay(state, at);
+}
+
+function endStay(state: RunState, at: number): void {
+  state.worked.ms += Math.max(0, at - state.worked.since);
+  state.worked.since = at;
+}
+
+/** Something came of the run: what went before is no longer held against it. */
+function advance(state: RunState): void {
+  state.barren = 0;
+  state.deaths = 0;
+}
+
+/** Somebody said so: it has all its attempts again, and begins at once. */
+function tryAgain(step: StepState, at: number): void {
+  if (step.retryAt === undefined && !step.isExhausted) return;
+  step.retryAt = at;
+  step.faults = [];
+  step.triedSince = at;
+  step.isExhausted = false;
 }
 
 type StepEvent = Extract<Event, { step: string; type: `step.${string}` }>;
@@ -149,6 +241,8 @@ function applyStep(state: RunState, event: StepEvent): void {
       if (event.value !== undefined) step.value = event.value;
       if (event.shown !== undefined) step.shown = event.shown;
       if (event.usage !== undefined) step.usage = event.usage;
+      if (step.kind === "model") state.modelCandidate = step.candidate ?? 0;
+      advance(state);
       if (step.kind === "signal") state.signals.get(step.name)?.shift();
       return;
     case "step.failed":
@@ -156,7 +250,19 @@ function applyStep(state: RunState, event: StepEvent): void {
       step.failures++;
       step.error = event.error;
       if (event.retryAt !== undefined) step.retryAt = event.retryAt;
+      if (event.exhausted) step.isExhausted = true;
+      if (event.isFatal) step.isFatal = true;
+      if (event.failure && !event.isProbe) step.faults = [...step.faults, { candidate: step.candidate ?? 0, failure: event.failure }];
+      advance(state);
       return;
+    case "step.degraded": {
+      const { name, reason, instead } = event;
+      step.degraded = { reason, ...(instead !== undefined && { instead }) };
+      state.degraded.push({ step: event.step, name, ...step.degraded });
+      return;
+    }
+    case "step.late":
+      return; // it came too late to change anything
     case "step.abandoned":
       step.status = "abandoned";
       return;
@@ -176,8 +282,10 @@ function applyStep(state: RunState, event: StepEvent): void {
 
 function begin(state: RunState, event: Extract<Event, { type: "step.started" }>): void {
   const before = state.steps.get(event.step);
+  state.isPressed = false;
   const { type: _type, at, seq, ...facts } = event;
-  const step: StepState = { ...facts, status: "running", failures: before?.failures ?? 0, seq, startedAt: at };
+  const { failures = 0, faults = [], triedSince = at } = before ?? {};
+  const step: StepState = { ...facts, status: "running", failures, faults, triedSince, seq, startedAt: at };
   state.steps.set(event.step, step);
 }
 

@@ -3,7 +3,7 @@
  * that runs which work side by side share one commit and one fsync. Nothing here knows which store it is.
  */
 import { GroundcrewError } from "../errors.ts";
-import { MAX_BATCH_ROWS, MAX_QUEUED_WRITES, MAX_STORE_PAUSE_MS, STORE_PATIENCE_MS } from "../limits.ts";
+import { MAX_BATCH_ROWS, MAX_QUEUED_WRITES, STORE_PATIENCE_MS } from "../limits.ts";
 
 /** How one write of a batch ended. */
 export type Outcome = { value: unknown } | { error: unknown };
@@ -16,6 +16,8 @@ export interface Flusher<W> {
   flush(batch: readonly W[]): Outcome[] | Promise<Outcome[]>;
   /** The error to give up with, for a failure that may pass by itself (locked, full); null for one that will not. */
   transient(failure: unknown): GroundcrewError | null;
+  /** Longest pause between two tries. */
+  readonly maxPauseMs: number;
 }
 
 interface Entry<W> {
@@ -117,7 +119,7 @@ export class GroupCommit<W> {
     const passing = this.#flusher.transient(failure);
     if (passing && performance.now() - (this.#since ?? 0) < STORE_PATIENCE_MS) {
       // The jitter keeps two processes from meeting at the lock again and again.
-      this.#pause = Math.min(MAX_STORE_PAUSE_MS, Math.max(1, this.#pause * 2)) * (0.5 + Math.random() / 2);
+      this.#pause = Math.min(this.#flusher.maxPauseMs, Math.max(1, this.#pause * 2)) * (0.5 + Math.random() / 2);
       return;
     }
     // A store that was out of reach for so long is so for every write that waits, not only for this batch.

@@ -71,6 +71,15 @@ export function use(candidate: Pick<Candidate, "agent" | "tenant" | "isNew">, ro
   }
 }
 
+/**
+ * How many places of a claim are kept for runs that are only to be ended and go past the quotas: half, so that neither holds up
+ * the other for longer than a claim.
+ * @param isOdd another each time: of an odd number they get the larger half every second time.
+ */
+export function keptForLate(late: number, limit: number, isOdd: boolean): number {
+  return Math.min(late, Math.floor((limit + Number(isOdd)) / 2));
+}
+
 /** What is left of a rate: `tokens` new runs at the time `at`. */
 export interface Bucket {
   tokens: number;

@@ -6,6 +6,8 @@
  * what a worker writes about a run carries the run's epoch and the worker's id and is checked in the same transaction, on
  * the store's clock: a worker that lost its lease changes nothing and gets `SUPERSEDED`.
  */
+import { GroundcrewError } from "../errors.ts";
+import { MAX_BREAKER_KEY_CHARS } from "../limits.ts";
 import type { Principal } from "../principal.ts";
 import type { DumpPage, StoredUnit } from "./dump.ts";
 import type { Chunk, Event, ParkReason } from "./event.ts";
@@ -57,7 +59,8 @@ export interface NewRun {
   /** Idempotency key of the start, unique per tenant and agent, with the hash of what was asked. */
   start?: { key: string; hash: string };
   session?: { id: string; busy: BusyPolicy; message: JsonValue };
-  parent?: { run: string; step: string };
+  /** The run that calls it, and who writes for that run: a worker that does not hold it any more starts no child. */
+  parent?: { run: string; step: string; worker: string; epoch: number };
   /** The journal it begins with: `run.created`, and for a fork the events it takes over. */
   events: readonly Event[];
   blobs: readonly Blob[];
@@ -119,7 +122,13 @@ export interface Quotas {
 export type Transition =
   | { to: "parked"; reason: ParkReason; dueAt: number | null }
   | { to: "queued" }
-  | { to: TerminalStatus; sessionState?: JsonValue };
+  | { to: TerminalStatus; sessionState?: JsonValue; stops?: Stops };
+
+/** Child runs that are asked to end along with their parent: those of them that are still open get a cancel. */
+export interface Stops {
+  children: readonly string[];
+  why: string;
+}
 
 /** One fenced write of the worker that holds the run. */
 export interface Append {
@@ -230,6 +239,25 @@ export type Change =
     }
   | { runs: null };
 
+/** What all workers know of something that is called, a model or a tool: whether it is up. One that is not known is closed, version 0. */
+export interface Breaker {
+  key: string;
+  /** One more with each turn, so that of many who turn it at once one does. */
+  version: number;
+  /** `open`: not to be asked. `probing`: one call is finding out. */
+  state: "open" | "probing" | "closed";
+  /** Until when it is open, or its probe is waited for; since when it is closed. Wall clock of the store. */
+  until: number;
+  /** How often in a row it was opened. */
+  trips: number;
+  /** For people. */
+  why: string;
+  /** The version that opened it last: calls from before say nothing about it. */
+  opened: number;
+  /** Who turned it. */
+  by: string;
+}
+
 export interface Store {
   /** For people: a path, or a URL without its password. */
   readonly location: string;
@@ -249,12 +277,15 @@ export interface Store {
   leave(worker: string): Promise<void>;
 
   // A run's life.
-  /** @throws GroundcrewError `START_CONFLICT`, `SESSION_BUSY`, `SESSION_NOT_FOUND`, `INBOX_FULL` for too many waiting turns, `INPUT_INVALID` */
+  /**
+   * @throws GroundcrewError `START_CONFLICT`, `SESSION_BUSY`, `SESSION_NOT_FOUND`, `INBOX_FULL` for too many waiting turns,
+   * `INPUT_INVALID`, `SUPERSEDED` for a child whose parent is not held as it says
+   */
   create(run: NewRun): Promise<Created>;
   /**
    * Due runs: queued, woken, timed, and those of workers whose lease ran out or whose process is gone. Tenants take turns; of
    * one tenant the lower `priority` number first, then what is due longest. Fewer than `limit` means that nothing else may be
-   * taken up now.
+   * taken up now. What is only to be ended, because it was cancelled or has passed its deadline, goes past the quotas.
    * @throws GroundcrewError `SUPERSEDED`
    */
   claim(worker: string, agents: readonly string[], limit: number, quotas?: Quotas): Promise<Claim[]>;
@@ -271,6 +302,17 @@ export interface Store {
   /** When the next run that waits for a time will be due, or null. What is due already is `claim`'s. */
   nextDue(agents: readonly string[]): Promise<number | null>;
 
+  // What all workers know of what they call.
+  /** Those that are not closed, `MAX_BREAKERS` at most. */
+  breakers(): Promise<Breaker[]>;
+  /**
+   * Stores `next` if its version is one above the one that is stored; none counts as version 0. Beyond `MAX_BREAKERS` those that
+   * matter least are forgotten: closed ones, then those whose time ran out first.
+   * @returns what is stored afterwards: `next`, or what somebody else has made of it.
+   * @throws GroundcrewError `INPUT_INVALID` for a key that cannot be one
+   */
+  turn(next: Breaker): Promise<Breaker>;
+
   // Reading. From any process, without a lease.
   run(id: string): Promise<RunRow | null>;
   runs(filter: RunFilter): Promise<RunRow[]>;
@@ -284,7 +326,7 @@ export interface Store {
   sessions(filter: SessionFilter): Promise<SessionRow[]>;
   blob(hash: string): Promise<string | null>;
 
-  /** Deletes what has outlived its purpose; never an open run, never a run of a session that is kept. */
+  /** Deletes what has outlived its purpose; never an open run, nor a child of one, never a run of a session that is kept. */
   sweep(policy: SweepPolicy): Promise<SweepReport>;
 
   // Moving to another store, while nobody is at work on either.
@@ -326,4 +368,22 @@ export const terminal: ReadonlySet<RunStatus> = new Set(["succeeded", "failed", 
 
 export function isTerminal(status: RunStatus): status is TerminalStatus {
   return terminal.has(status);
+}
+
+/** What a breaker is that nobody has turned. */
+export function unknownBreaker(key: string): Breaker {
+  return { key, version: 0, state: "closed", until: 0, trips: 0, why: "", opened: 0, by: "" };
+}
+
+/** Whether every store can hold it. */
+export function isBreakerKey(key: string): boolean {
+  return key.length <= MAX_BREAKER_KEY_CHARS && key.isWellFormed();
+}
+
+/** @throws GroundcrewError `INPUT_INVALID` */
+export function checkBreaker({ key }: Breaker): void {
+  if (isBreakerKey(key)) return;
+  throw new GroundcrewError("INPUT_INVALID", `A breaker's key is a well-formed text of at most ${MAX_BREAKER_KEY_CHARS} characters.`, {
+    value: key,
+  });
 }

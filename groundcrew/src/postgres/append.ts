@@ -9,7 +9,8 @@ import { shardOf, shardOfRun } from "../persistence/id.ts";
 import { outOfOrder, type PreparedAppend } from "../persistence/prepare.ts";
 import { isTerminal, type RunStatus, type SignalKind, type Transition } from "../persistence/store.ts";
 import type { Committed, Connection } from "./connection.ts";
-import { type Accepted, type Held, move, settleEnds } from "./move.ts";
+import { holdLeases } from "./lease.ts";
+import { type Accepted, type Held, move, settleEnds, stopsOf } from "./move.ts";
 import { among, column, escaped, key, shardsOf, type Transaction, together, unescaped } from "./row.ts";
 
 interface Waiting {
@@ -46,7 +47,10 @@ export class Appender {
 
   /** @param remembered null to refuse what is to be refused, by what the tables say */
   async #write(tx: Transaction, batch: readonly PreparedAppend[], remembered: ReadonlyMap<string, Held> | null): Promise<Outcome[]> {
-    const holding = holdLeases(tx, batch);
+    const holding = holdLeases(
+      tx,
+      batch.map(({ write }) => write.worker),
+    );
     holding.catch(() => {}); // awaited below, unless something else fails before
     const [leases, runs] = await Promise.all([remembered ? null : holding, findRuns(tx, batch, remembered)]);
     const waiting = await lockMoving(tx, batch, runs);
@@ -86,16 +90,6 @@ function superseded(why: string, run: string): GroundcrewError {
   return new GroundcrewError("SUPERSEDED", why, { run });
 }
 
-/** Which of the workers still hold their leases; from here on until the end of the transaction. */
-async function holdLeases(tx: Transaction, batch: readonly PreparedAppend[]): Promise<Set<string>> {
-  const workers = [...new Set(batch.map(({ write }) => write.worker))];
-  const found = await tx.query<{ id: string }>(
-    `select id from groundcrew.workers where id = any($1) and lease_until > ${tx.clock} order by id for key share`,
-    [workers],
-  );
-  return new Set(found.map(({ id }) => id));
-}
-
 /** As this process remembers them, or as the tables say. */
 async function findRuns(
   tx: Transaction,
@@ -132,6 +126,7 @@ async function lockMoving(tx: Transaction, batch: readonly PreparedAppend[], run
   const moving = batch.flatMap(({ write }) => (write.next ? (runs.get(write.run) ?? []) : []));
   if (moving.length === 0) return [];
   const parents = moving.flatMap(({ parent }) => (parent === null ? [] : { shard: shardOfRun(parent), id: parent }));
+  const children = batch.flatMap(({ write }) => stopsOf(write).map(({ run }) => ({ shard: shardOfRun(run), id: escaped(run) })));
   const sessions = moving.flatMap(({ shard, tenant, session }) => (session === null ? [] : { shard, tenant, id: session }));
   const locks = together(tx, sessions).map((some) =>
     tx.query(
@@ -140,11 +135,11 @@ async function lockMoving(tx: Transaction, batch: readonly PreparedAppend[], run
       [shardsOf(some), column(some, "tenant"), column(some, "id")],
     ),
   );
-  for (const some of together(tx, [...moving, ...parents])) {
-    const text = `select from groundcrew.runs where ${among("shard", "id")} order by shard, id for no key update`;
+  for (const some of together(tx, [...moving, ...parents, ...children])) {
+    const text = `select from groundcrew.runs where ${among(tx, "shard", "id")} order by shard, id for no key update`;
     locks.push(tx.query(text, [column(some, "shard"), column(some, "id")]));
   }
-  const text = `select run, id, kind from groundcrew.signals where ${among("shard", "run")} and not consumed`;
+  const text = `select run, id, kind from groundcrew.signals where ${among(tx, "shard", "run")} and not consumed`;
   const [waiting] = await Promise.all([tx.query<Waiting>(text, [column(moving, "shard"), column(moving, "id")]), ...locks]);
   return waiting;
 }
@@ -229,7 +224,10 @@ function* writeAll(tx: Transaction, accepted: readonly Accepted[]): Generator<Pr
   const begun = accepted.filter(({ run, append }) => append.chunks.length > 0 && !run.streamed).map(({ run }) => run);
   if (begun.length > 0) {
     yield done(
-      tx.write(`update groundcrew.runs set streamed = true where ${among("shard", "id")}`, [column(begun, "shard"), column(begun, "id")]),
+      tx.write(`update groundcrew.runs set streamed = true where ${among(tx, "shard", "id")}`, [
+        column(begun, "shard"),
+        column(begun, "id"),
+      ]),
     );
   }
   const consumed = accepted.flatMap(({ run, append }) => append.write.consumed.map((id) => ({ shard: run.shard, run: run.id, id })));
@@ -240,7 +238,7 @@ function* writeAll(tx: Transaction, accepted: readonly Accepted[]): Generator<Pr
   }
   const ended = accepted.filter(({ next }) => next && isTerminal(next.to as RunStatus)).map(({ run }) => run);
   if (ended.length > 0) {
-    const text = `delete from groundcrew.signals where ${among("shard", "run")}`;
+    const text = `delete from groundcrew.signals where ${among(tx, "shard", "run")}`;
     yield done(tx.write(text, [column(ended, "shard"), column(ended, "id")]));
   }
   const blobs = accepted.flatMap(({ run, append }) => append.write.blobs.map((blob) => ({ ...blob, run: run.id })));

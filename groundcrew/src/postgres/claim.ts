@@ -1,16 +1,16 @@
 /** Which runs a worker takes up: looked for without a lock, then taken one by one where nobody else is faster. */
 import { GroundcrewError } from "../errors.ts";
 import { MAX_LANES, MAX_LOOKS, MAX_PROMOTED, MIN_LANES } from "../limits.ts";
-import { share } from "../persistence/share.ts";
+import { keptForLate, share } from "../persistence/share.ts";
 import type { Claim, Quotas } from "../persistence/store.ts";
 import type { Connection } from "./connection.ts";
 import { ofRuns } from "./inbox.ts";
-import { type Found, type Look, look, lookForResumed, READY } from "./look.ts";
+import { type Found, type Look, look, lookForLate, lookForResumed, READY } from "./look.ts";
 import { Rooms } from "./quota.ts";
-import { among, column, escaped, type RunRecord, type Sql, type Transaction, together, toRunRow } from "./row.ts";
+import { among, column, escaped, type RunRecord, type Sql, type Transaction, together, toRunRow, within } from "./row.ts";
 
-/** Runs a transaction, and tells what it changed. */
-type Commit = <T>(work: (tx: Transaction) => Promise<T>) => Promise<T>;
+/** Runs a transaction, and tells what it changed. `isAhead`: whether it sends its statements before it knows the time. */
+type Commit = <T>(work: (tx: Transaction) => Promise<T>, isAhead?: boolean) => Promise<T>;
 
 /** One round: what it saw, and what was taken of it. */
 interface Round {
@@ -25,6 +25,7 @@ export class Claims {
   #from = "";
   /** The tenant whose turn was the last. */
   #last = "";
+  #isOdd = false;
 
   constructor(connection: Connection, commit: Commit) {
     this.#connection = connection;
@@ -41,7 +42,7 @@ export class Claims {
     return this.#around(limit, async (from, wanted) => {
       const seen = await this.#lookFreely(names, from, wanted);
       const chosen = share(fromTurn(seen.found, this.#last), wanted);
-      return { seen, taken: chosen.length === 0 ? [] : await this.#commit((tx) => take(tx, worker, chosen)) };
+      return { seen, taken: chosen.length === 0 ? [] : await this.#commit((tx) => take(tx, worker, chosen), true) };
     });
   }
 
@@ -63,7 +64,10 @@ export class Claims {
   async #within(tx: Transaction, worker: string, agents: readonly string[], limit: number, quotas: Quotas): Promise<Claim[]> {
     const rooms = await Rooms.open(tx, quotas);
     await rooms.measure("agent", agents);
-    const claims = await this.#around(limit, async (from, wanted) => {
+    const late = await lookForLate(tx, agents, tx.now, limit);
+    if (late.length > 0) this.#isOdd = !this.#isOdd;
+    const kept = keptForLate(late.length, limit, this.#isOdd);
+    const claims = await this.#around(limit - kept, async (from, wanted) => {
       const open = agents.filter((agent) => (rooms.of("agent", agent)?.places ?? 1) >= 1);
       const isSpent = (agent: string) => (rooms.of("agent", agent)?.starts ?? 1) < 1;
       const lanes = { fresh: open.filter((agent) => !isSpent(agent)), spent: open.filter(isSpent) };
@@ -75,7 +79,9 @@ export class Claims {
       return { seen, taken: chosen.length === 0 ? [] : await take(tx, worker, chosen) };
     });
     await rooms.close();
-    return claims;
+    const taken = new Set(claims.map(({ run }) => escaped(run.id)));
+    const left = late.filter(({ id }) => !taken.has(id)).slice(0, limit - claims.length);
+    return left.length === 0 ? claims : [...claims, ...(await take(tx, worker, left))];
   }
 
   /** Goes around the tenants, from where the last claim ended, until there is enough or everything was seen. */
@@ -129,8 +135,8 @@ async function promote(tx: Transaction, timed: readonly { shard: number; id: str
   for (const some of together(tx, timed)) {
     await tx.write(
       `update groundcrew.runs r set timed = false
-       from (select shard, id from groundcrew.runs where ${among("shard", "id")} and timed and due_at <= ${tx.clock} for update skip locked) d
-       where r.shard = d.shard and r.id = d.id and r.shard = any($1)`,
+       from (select shard, id from groundcrew.runs where ${among(tx, "shard", "id")} and timed and due_at <= ${tx.clock} for update skip locked) d
+       where r.shard = d.shard and r.id = d.id${within(tx, "r.shard")}`,
       [column(some, "shard"), column(some, "id")],
     );
   }
@@ -165,21 +171,26 @@ type Taken = RunRecord & { before: string | null };
 function takeSome(tx: Transaction, worker: string, chosen: readonly Found[]) {
   return tx.query<Taken>(
     `update groundcrew.runs r
-     set status = 'running', reason = null, due_at = null, timed = false, worker = $3, epoch = r.epoch + 1, changed_at = $4
+     set status = 'running', reason = null, due_at = null, timed = false, worker = $3, epoch = r.epoch + 1, changed_at = ${tx.clock}
      from (select shard, id, worker from groundcrew.runs
-           where ${among("shard", "id")} and ${READY} for update skip locked) d
-     where r.shard = d.shard and r.id = d.id and r.shard = any($1)
+           where ${among(tx, "shard", "id")} and ${READY} for update skip locked) d
+     where r.shard = d.shard and r.id = d.id${within(tx, "r.shard")}
      returning r.*, d.worker as before`,
-    [column(chosen, "shard"), column(chosen, "id"), worker, tx.now],
+    [column(chosen, "shard"), column(chosen, "id"), worker],
   );
 }
 
-/** When the next run that waits for a time will be due. */
-export async function nextDue(sql: Pick<Sql, "query">, agents: readonly string[]): Promise<number | null> {
-  const [found] = await sql.query<{ at: number | null }>(
-    `select min(n.at) as at from unnest($1::text[]) a (agent)
+/** When the next run that waits for a time will be due, for each list of agents. All the runs that end in one commit are reason to ask. */
+export async function nextDues(sql: Pick<Sql, "query">, asked: readonly (readonly string[])[]): Promise<(number | null)[]> {
+  const agents = [...new Set(asked.flat())];
+  const found = await sql.query<{ agent: string; at: number | null }>(
+    `select a.agent, n.at from unnest($1::text[]) a (agent)
      cross join lateral (select min(due_at) as at from groundcrew.runs where agent = a.agent and due_at is not null and timed) n`,
     [agents.map(escaped)],
   );
-  return found?.at ?? null;
+  const next = new Map(found.flatMap(({ agent, at }) => (at === null ? [] : [[agent, at]])));
+  return asked.map((names) => {
+    const times = names.flatMap((name) => next.get(escaped(name)) ?? []);
+    return times.length > 0 ? Math.min(...times) : null;
+  });
 }

@@ -4,7 +4,7 @@ import { MAX_INBOX } from "../limits.ts";
 import type { Outcome } from "../persistence/group-commit.ts";
 import { shardOfRun } from "../persistence/id.ts";
 import { isTerminal, type RunStatus, type Signal, type SignalKind, signalValue } from "../persistence/store.ts";
-import { among, escaped, key, type Sql, type Transaction, unescaped } from "./row.ts";
+import { among, column, escaped, key, type Sql, type Transaction, unescaped } from "./row.ts";
 
 interface SignalRecord {
   id: string;
@@ -16,7 +16,7 @@ interface SignalRecord {
   at: number;
 }
 
-type NewSignal = Omit<Signal, "at">;
+export type NewSignal = Omit<Signal, "at">;
 
 /** As many of them may come as somebody likes to send. The others come once per step, per child, or are one. */
 const BOUNDED_BY_ROOM: ReadonlySet<SignalKind> = new Set(["signal", "message"]);
@@ -50,41 +50,61 @@ async function peek(tx: Transaction, { run, id, kind }: NewSignal): Promise<Inbo
   return { isKnown: found?.known ?? false, waiting: found?.waiting ?? 0 };
 }
 
-async function lay(tx: Transaction, { run, id, kind, name, value, from }: NewSignal): Promise<void> {
-  const [shard, at] = [shardOfRun(run), escaped(run)];
-  const text = value === undefined ? null : JSON.stringify(value);
+/** One for each of these runs. */
+async function lay(tx: Transaction, signals: readonly NewSignal[]): Promise<void> {
+  const rows = signals.map(({ run, id, kind, name, value, from }) => ({
+    shard: shardOfRun(run),
+    run: escaped(run),
+    id: key(id, "signal id"),
+    kind,
+    name: key(name, "signal name"),
+    value: value === undefined ? null : JSON.stringify(value),
+    sender: from === undefined ? null : key(from, "sender"),
+  }));
+  const columns = (["shard", "run", "id", "kind", "name", "value", "sender"] as const).map((name) => column(rows, name));
+  const cancelled = rows.filter(({ kind }) => kind === "cancel");
   await Promise.all([
-    tx.query(`insert into groundcrew.signals (shard, run, id, kind, name, value, sender, at) values ($1, $2, $3, $4, $5, $6, $7, $8)`, [
-      shard,
-      at,
-      key(id, "signal id"),
-      kind,
-      key(name, "signal name"),
-      text,
-      from === undefined ? null : key(from, "sender"),
-      tx.now,
-    ]),
+    tx.query(
+      `insert into groundcrew.signals (shard, run, id, kind, name, value, sender, at)
+       select a.*, $8::bigint from unnest($1::smallint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[]) as a
+       on conflict (shard, run, id) do nothing`,
+      [...columns, tx.now],
+    ),
     tx.query(
       `update groundcrew.runs set status = 'queued', reason = null, due_at = $3, timed = false, changed_at = $3
-       where shard = $1 and id = $2 and status = 'parked'`,
-      [shard, at, tx.now],
+       where ${among(tx, "shard", "id")} and status = 'parked'`,
+      [column(rows, "shard"), column(rows, "run"), tx.now],
     ),
-    kind === "cancel" && // it need not wait for its time or its turn to end
+    cancelled.length > 0 && // they need not wait for their time, for their turn to end, or for a place under their quotas
       tx.query(
-        `update groundcrew.runs set due_at = $3, timed = false
-         where shard = $1 and id = $2 and status = 'queued' and (due_at is null or timed)`,
-        [shard, at, tx.now],
+        `update groundcrew.runs set end_by = least(end_by, $3), timed = timed and status <> 'queued',
+           due_at = case when status = 'queued' and (due_at is null or timed) then $3 else due_at end
+         where ${among(tx, "shard", "id")}`,
+        [column(cancelled, "shard"), column(cancelled, "run"), tx.now],
       ),
   ]);
-  tx.changed.add(run);
+  for (const { run } of signals) tx.changed.add(run);
   tx.due = true;
+}
+
+/** Asks runs to end whose rows are held. What is over, or has been asked before, stays as it is. */
+export async function stopAll(tx: Transaction, cancels: readonly NewSignal[]): Promise<void> {
+  if (cancels.length === 0) return;
+  const found = await tx.query<{ id: string }>(
+    `select r.id from groundcrew.runs r where ${among(tx, "r.shard", "r.id")} and r.finished_at is null and not exists (
+       select from groundcrew.signals s where s.shard = r.shard and s.run = r.id and not s.consumed and s.kind = 'cancel')`,
+    [cancels.map(({ run }) => shardOfRun(run)), cancels.map(({ run }) => escaped(run))],
+  );
+  const open = new Set(found.map(({ id }) => unescaped(id)));
+  const fresh = cancels.filter(({ run }) => open.has(run));
+  if (fresh.length > 0) await lay(tx, fresh);
 }
 
 /** Lays it in the inbox of an open run and wakes the run. @returns false when it was there before. */
 export async function put(tx: Transaction, signal: NewSignal): Promise<boolean> {
   await lock(tx, signal.run);
   if ((await peek(tx, signal)).isKnown) return false;
-  await lay(tx, signal);
+  await lay(tx, [signal]);
   return true;
 }
 
@@ -112,7 +132,7 @@ async function signal(tx: Transaction, signal: NewSignal): Promise<boolean> {
   const { isKnown, waiting } = await peek(tx, signal);
   if (isKnown) return false;
   if (BOUNDED_BY_ROOM.has(signal.kind) && waiting >= MAX_INBOX) throw full(signal.run);
-  await lay(tx, signal);
+  await lay(tx, [signal]);
   return true;
 }
 
@@ -120,7 +140,7 @@ async function signal(tx: Transaction, signal: NewSignal): Promise<boolean> {
 export async function tell(tx: Transaction, signal: NewSignal): Promise<void> {
   const status = await lock(tx, signal.run);
   if (!status || isTerminal(status) || (await peek(tx, signal)).isKnown) return;
-  await lay(tx, signal);
+  await lay(tx, [signal]);
 }
 
 /** @throws GroundcrewError `INBOX_FULL` */
@@ -138,7 +158,7 @@ const columns = "s.id, s.run, s.kind, s.name, s.value, s.sender, s.at";
 /** What was not consumed yet, of these runs. */
 export async function ofRuns(sql: Sql, shards: readonly number[], runs: readonly string[]): Promise<Signal[]> {
   const found = await sql.query<SignalRecord>(
-    `select ${columns} from groundcrew.signals s where ${among("s.shard", "s.run")} and not s.consumed order by s.n`,
+    `select ${columns} from groundcrew.signals s where ${among(sql, "s.shard", "s.run")} and not s.consumed order by s.n`,
     [shards, runs],
   );
   return found.map(toSignal);

@@ -1,31 +1,56 @@
 /** Journals and blobs: each read is one statement, which is one snapshot. */
 import type { GroundcrewError } from "../errors.ts";
+import { MAX_JOURNALS } from "../limits.ts";
 import type { Event } from "../persistence/event.ts";
 import { readEvents } from "../persistence/event-row.ts";
 import { shardOf, shardOfRun } from "../persistence/id.ts";
 import { type EventRow, journalOf, missing, noRun } from "../persistence/page.ts";
+import { Gathered } from "./gather.ts";
 import { escaped, type Sql } from "./row.ts";
 
-type Queries = Pick<Sql, "query">;
+type Queries = Pick<Sql, "query" | "isDistributed">;
 
-/** @throws GroundcrewError `RUN_NOT_FOUND`, `EVENT_UNREADABLE` */
-export async function readJournal(sql: Queries, run: string): Promise<Event[]> {
-  const rows = await sql.query<EventRow>("select last, data from groundcrew.events where shard = $1 and run = $2 order by last", [
-    shardOfRun(run),
-    escaped(run),
-  ]);
-  if (rows.length === 0) throw await nothingOf(sql, run);
-  return journalOf(run, rows);
+const ALL = "select last, data from groundcrew.events where shard = $1 and run = $2 order by last";
+const NEWEST = `${ALL} desc limit 1`;
+
+export class Journals {
+  readonly #sql: Queries;
+  readonly #all: Gathered<string, EventRow[]>;
+  readonly #newest: Gathered<string, EventRow[]>;
+
+  constructor(sql: Queries) {
+    const most = sql.isDistributed ? 1 : MAX_JOURNALS;
+    this.#sql = sql;
+    this.#all = new Gathered(most, (runs) => ofEach(sql, ALL, runs));
+    this.#newest = new Gathered(most, (runs) => ofEach(sql, NEWEST, runs));
+  }
+
+  /** @throws GroundcrewError `RUN_NOT_FOUND`, `EVENT_UNREADABLE` */
+  async read(run: string): Promise<Event[]> {
+    const rows = await this.#all.ask(run);
+    if (rows.length === 0) throw await nothingOf(this.#sql, run);
+    return journalOf(run, rows);
+  }
+
+  /** @throws GroundcrewError `RUN_NOT_FOUND`, `EVENT_UNREADABLE` */
+  async last(run: string): Promise<Event> {
+    const [newest] = await this.#newest.ask(run);
+    if (!newest) throw await nothingOf(this.#sql, run);
+    return readEvents(run, newest.last, newest.data).at(-1) as Event;
+  }
 }
 
-/** @throws GroundcrewError `RUN_NOT_FOUND`, `EVENT_UNREADABLE` */
-export async function readLast(sql: Queries, run: string): Promise<Event> {
-  const [newest] = await sql.query<EventRow>(
-    "select last, data from groundcrew.events where shard = $1 and run = $2 order by last desc limit 1",
-    [shardOfRun(run), escaped(run)],
+/** What `text` finds for each run: a subquery with an order of its own is looked up by its keys, run by run. */
+async function ofEach(sql: Queries, text: string, runs: readonly string[]): Promise<EventRow[][]> {
+  const [shards, ids] = [runs.map(shardOfRun), runs.map(escaped)];
+  if (runs.length === 1) return [await sql.query<EventRow>(text, [shards[0], ids[0]])];
+  const found = await sql.query<EventRow & { n: number }>(
+    `select a.n, e.* from unnest($1::smallint[], $2::text[]) with ordinality a (shard, run, n)
+     cross join lateral (${text.replace("$1", "a.shard").replace("$2", "a.run")}) e order by a.n, e.last`,
+    [shards, ids],
   );
-  if (!newest) throw await nothingOf(sql, run);
-  return readEvents(run, newest.last, newest.data).at(-1) as Event;
+  const rows = Map.groupBy(found, ({ n }) => n);
+  return runs.map((_, index) => rows.get(index + 1) ?? []);
 }
 
 export async function readBlob(sql: Queries, hash: string): Promise<string | null> {

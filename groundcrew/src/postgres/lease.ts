@@ -27,6 +27,15 @@ export async function join(tx: Transaction, worker: WorkerIdentity, leaseMs: num
   );
 }
 
+/** Which of the workers still hold their leases; from here on until the end of the transaction. */
+export async function holdLeases(tx: Transaction, workers: readonly string[]): Promise<Set<string>> {
+  const found = await tx.query<{ id: string }>(
+    `select id from groundcrew.workers where id = any($1) and lease_until > ${tx.clock} order by id for key share`,
+    [[...new Set(workers)]],
+  );
+  return new Set(found.map(({ id }) => id));
+}
+
 /** Runs held by nobody who is known, as after a row was deleted by hand, are free again. */
 export async function freeUnheld(tx: Transaction): Promise<void> {
   const text = "select shard, id, worker from groundcrew.runs where worker is not null and status = 'running'";
@@ -36,7 +45,7 @@ export async function freeUnheld(tx: Transaction): Promise<void> {
   for (const some of together(tx, unheld)) {
     const freed = await tx.query<{ id: string }>(
       `update groundcrew.runs set status = 'queued', due_at = $3, timed = false, changed_at = $3
-       where ${among("shard", "id")} and status = 'running' and worker = any($4) returning id`,
+       where ${among(tx, "shard", "id")} and status = 'running' and worker = any($4) returning id`,
       [column(some, "shard"), column(some, "id"), tx.now, column(some, "worker")],
     );
     tellAll(tx, freed);

@@ -6,13 +6,24 @@
 import { shardOf, shardOfRun } from "../persistence/id.ts";
 import { noPlace } from "../persistence/page.ts";
 import { isTerminal, type RunFilter, type RunRow, type SessionFilter, type SessionRow } from "../persistence/store.ts";
-import { escaped, type RunRecord, type SessionRecord, type Sql, toRunRow, toSessionRow } from "./row.ts";
+import { among, escaped, type RunRecord, type SessionRecord, type Sql, toRunRow, toSessionRow } from "./row.ts";
 
-type Queries = Pick<Sql, "query">;
+type Queries = Pick<Sql, "query" | "isDistributed">;
 
 export async function findRun(sql: Queries, id: string): Promise<RunRow | null> {
   const [found] = await sql.query<RunRecord>("select * from groundcrew.runs where shard = $1 and id = $2", [shardOfRun(id), escaped(id)]);
   return found ? toRunRow(found) : null;
+}
+
+/** For each id its run, or null. */
+export async function findRuns(sql: Queries, ids: readonly string[]): Promise<(RunRow | null)[]> {
+  if (ids.length === 1) return [await findRun(sql, ids[0] as string)];
+  const found = await sql.query<RunRecord>(`select r.* from groundcrew.runs r where ${among(sql, "r.shard", "r.id")}`, [
+    ids.map(shardOfRun),
+    ids.map(escaped),
+  ]);
+  const runs = new Map(found.map(toRunRow).map((run) => [run.id, run]));
+  return ids.map((id) => runs.get(id) ?? null);
 }
 
 /** Newest first. @throws GroundcrewError `CURSOR_INVALID` */

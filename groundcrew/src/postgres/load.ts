@@ -1,6 +1,6 @@
 /** Where the store is filled from the pieces of another one: a statement per table and call. */
 import { GroundcrewError } from "../errors.ts";
-import type { StoredBlob, StoredRun, StoredSession, StoredUnit } from "../persistence/dump.ts";
+import { endBy, type StoredBlob, type StoredRun, type StoredSession, type StoredUnit } from "../persistence/dump.ts";
 import { shardOf, shardOfRun } from "../persistence/id.ts";
 import { column, key, type Transaction } from "./row.ts";
 
@@ -126,6 +126,7 @@ const RUN = {
   changed_at: "bigint",
   finished_at: "bigint",
   deadline: "bigint",
+  end_by: "bigint",
 } as const;
 
 function runRecord(run: StoredRun) {
@@ -158,6 +159,7 @@ function runRecord(run: StoredRun) {
     changed_at: run.changedAt,
     finished_at: run.finishedAt,
     deadline: run.deadline,
+    end_by: endBy(run),
   };
 }
 

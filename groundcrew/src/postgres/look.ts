@@ -95,6 +95,16 @@ export async function lookForResumed(sql: Queries, agents: readonly string[], te
   return found.flat();
 }
 
+/** Runs that a worker is only to end, the longest overdue first. */
+export async function lookForLate(sql: Queries, agents: readonly string[], now: number, limit: number): Promise<Found[]> {
+  const text = `select ${COLUMNS}, end_by from groundcrew.runs where agent = $1 and ${READY} and end_by <= $2 order by end_by limit $3`;
+  const found = await Promise.all(agents.map((agent) => sql.query<Found & { end_by: number }>(text, [agent, now, limit])));
+  return found
+    .flat()
+    .sort((a, b) => a.end_by - b.end_by)
+    .slice(0, limit);
+}
+
 function firstOf(sql: Queries, { agent, which }: { agent: string; which: string }, tenant: string, limit: number): Promise<Found[]> {
   return sql.query<Found>(`${first("$1", "$2", which)} limit $3`, [agent, tenant, limit]);
 }

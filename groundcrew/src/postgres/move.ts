@@ -1,7 +1,7 @@
 /** Where runs go when their worker gives them up: parked, back into the queue, or to their end with all that hangs on it. */
 import { millis, type PreparedAppend } from "../persistence/prepare.ts";
-import type { RunStatus, TerminalStatus, Transition } from "../persistence/store.ts";
-import { tell } from "./inbox.ts";
+import type { Append, RunStatus, TerminalStatus, Transition } from "../persistence/store.ts";
+import { type NewSignal, stopAll, tell } from "./inbox.ts";
 import { column, type Transaction, unescaped } from "./row.ts";
 
 /** A run as the appends of this batch find it, one after the other. */
@@ -43,6 +43,7 @@ interface Ended {
   run: Held;
   status: TerminalStatus;
   sessionState: string | undefined;
+  stops: readonly NewSignal[];
 }
 
 /** @returns whether all of them were still where they were to be. */
@@ -73,12 +74,21 @@ export async function move(tx: Transaction, accepted: readonly Accepted[]): Prom
   return written === moved.length;
 }
 
-/** What hangs on the ends among them: the next turn of the session, the parent. */
+/** What hangs on the ends among them: the next turn of the session, the children, the parent. */
 export async function settleEnds(tx: Transaction, accepted: readonly Accepted[]): Promise<void> {
   const ended = accepted.flatMap(({ run, next, append }): Ended[] =>
-    next && next.to !== "queued" && next.to !== "parked" ? [{ run, status: next.to, sessionState: append.sessionState }] : [],
+    next && next.to !== "queued" && next.to !== "parked"
+      ? [{ run, status: next.to, sessionState: append.sessionState, stops: stopsOf(append.write) }]
+      : [],
   );
   await end(tx, ended);
+}
+
+/** What is said to the children of a run that ends. */
+export function stopsOf({ run, next }: Append): NewSignal[] {
+  const stops = next && "stops" in next ? next.stops : undefined;
+  if (!stops) return [];
+  return stops.children.map((child) => ({ id: `cancel:${run}`, run: child, kind: "cancel", name: "cancel", value: stops.why }));
 }
 
 function placeOf({ run, next }: Accepted, now: number): Moved {
@@ -96,6 +106,10 @@ async function end(tx: Transaction, ended: readonly Ended[]): Promise<void> {
   const runs = ended.map(({ run }) => run);
   for (const { id } of runs) tx.ended.add(unescaped(id));
   await Promise.all(ended.map((one) => passTurnOn(tx, one)));
+  await stopAll(
+    tx,
+    ended.flatMap(({ stops }) => stops),
+  );
   for (const { run, status } of ended) {
     if (run.parent === null) continue;
     const value = { run: unescaped(run.id), status };

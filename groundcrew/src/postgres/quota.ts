@@ -18,9 +18,6 @@ interface AtWork {
   runs: number;
 }
 
-/** Any number that no other program uses. "GCQU". */
-const LOCK = 0x47435155;
-
 export class Rooms {
   readonly #tx: Transaction;
   readonly #quotas: Quotas;
@@ -34,7 +31,7 @@ export class Rooms {
   }
 
   static async open(tx: Transaction, quotas: Quotas): Promise<Rooms> {
-    await tx.query(`select pg_advisory_xact_lock(${LOCK})`);
+    await tx.query("lock table groundcrew.rates in share row exclusive mode"); // held to the end of the claim; readers go on
     const atWork = await tx.query<AtWork>(
       "select agent, tenant, count(*) as runs from groundcrew.runs where worker is not null and status = 'running' group by agent, tenant",
     );
@@ -53,9 +50,7 @@ export class Rooms {
     const rows =
       rated.length === 0
         ? []
-        : await this.#tx.query<Bucket & { scope: string }>("select scope, tokens, at from groundcrew.quotas where scope = any($1)", [
-            rated,
-          ]);
+        : await this.#tx.query<Bucket & { scope: string }>("select scope, tokens, at from groundcrew.rates where scope = any($1)", [rated]);
     const buckets = new Map(rows.map((row) => [row.scope, row]));
     for (const { name, scope, quota } of limited) this.#measured.set(scope, this.#measureOne(kind, name, quota, buckets.get(scope)));
   }
@@ -78,7 +73,7 @@ export class Rooms {
     });
     if (left.length === 0) return;
     await this.#tx.write(
-      `insert into groundcrew.quotas (scope, tokens, at) select * from unnest($1::text[], $2::double precision[], $3::bigint[])
+      `insert into groundcrew.rates (scope, tokens, at) select * from unnest($1::text[], $2::double precision[], $3::bigint[])
        on conflict (scope) do update set tokens = excluded.tokens, at = excluded.at`,
       [left.map(({ scope }) => scope), left.map(({ tokens }) => tokens), left.map(({ at }) => at)],
     );

@@ -32,7 +32,7 @@ export const migrations: readonly Migration[] = [
     id       uuid    not null default gen_random_uuid()
   );
 
-  create table groundcrew.quotas (           -- what is left of the rate of an agent or a tenant: so many new runs at that time
+  create table groundcrew.rates (            -- what is left of the rate of an agent or a tenant: so many new runs at that time
     scope  text not null primary key,
     tokens double precision not null,
     at     bigint not null
@@ -80,12 +80,14 @@ export const migrations: readonly Migration[] = [
     streamed    boolean  not null default false, -- whether it has chunks
     created_at  bigint   not null,
     changed_at  bigint   not null,
-    finished_at bigint,
+    finished_at bigint,                          -- when it ended; put off by the sweep for a child whose parent is open
     deadline    bigint   not null,
+    end_by      bigint   not null,               -- no quota holds it back from then on: the deadline, or when it was cancelled
     primary key (shard, id)
   ) with (fillfactor = 80);
   create index runs_ready    on groundcrew.runs (agent, tenant, priority, due_at, id) where due_at is not null and not timed;
   create index runs_resumed  on groundcrew.runs (agent, tenant, priority, due_at, id) where due_at is not null and not timed and epoch > 0;
+  create index runs_late     on groundcrew.runs (agent, end_by)                       where due_at is not null and not timed;
   create index runs_timed    on groundcrew.runs (agent, due_at)                       where due_at is not null and timed;
   create index runs_held     on groundcrew.runs (worker)                              where worker is not null;
   create index runs_finished on groundcrew.runs (finished_at)                         where finished_at is not null and session is null;
@@ -160,6 +162,22 @@ export const migrations: readonly Migration[] = [
     primary key (shard, hash, run)
   );
   create index blob_refs_run on groundcrew.blob_refs (run);
+  `,
+  },
+  {
+    worksFor: 1,
+    sql: `
+  -- What is called and was down: see breaker.ts. A closed one is kept for a while for its version. Not hot: no shard.
+  create table groundcrew.breakers (
+    key     text    not null collate "C" primary key,
+    version integer not null,
+    state   text    not null,
+    until   bigint  not null,
+    trips   integer not null,
+    why     text    not null,
+    opened  integer not null,
+    by      text    not null
+  );
   `,
   },
 ];

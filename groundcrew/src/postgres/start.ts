@@ -7,7 +7,8 @@ import { firstRows, millis } from "../persistence/prepare.ts";
 import { type Created, DEFAULT_PRIORITY, type NewRun, type RunRow } from "../persistence/store.ts";
 import { writeBlobs } from "./append.ts";
 import { mustHaveRoom, put } from "./inbox.ts";
-import { column, escaped, key, type RunRecord, type SessionRecord, shardsOf, type Transaction, toRunRow, unescaped } from "./row.ts";
+import { withoutParent } from "./parent.ts";
+import { column, escaped, key, type RunRecord, type SessionRecord, type Transaction, toRunRow, unescaped } from "./row.ts";
 
 type SessionTurn = NonNullable<NewRun["session"]>;
 
@@ -37,30 +38,30 @@ export function checkStart(run: NewRun): void {
   }
 }
 
-/** Many runs outside of sessions, a statement per table. */
+/** Many runs outside of sessions. One that is refused does not touch the others. */
 export async function createAll(tx: Transaction, batch: readonly NewRun[]): Promise<Outcome[]> {
+  const refused = await withoutParent(tx, batch);
+  const created = (await createEach(tx, refused.size === 0 ? batch : batch.filter((run) => !refused.has(run)))).values();
+  return batch.map((run): Outcome => {
+    const error = refused.get(run);
+    return error ? { error } : (created.next().value as Outcome);
+  });
+}
+
+/** A statement per table. */
+async function createEach(tx: Transaction, batch: readonly NewRun[]): Promise<Outcome[]> {
   const started = await claimKeys(tx, batch);
-  const before = await find(
-    tx,
-    batch.map(({ id }) => id),
-  );
   const fresh: NewRun[] = [];
-  const taken: Start[] = [];
   const pending = batch.map((run): (() => Outcome) => {
     const start = run.start && started.get(keyOf(run));
     if (start && !start.isNew(run)) {
       if (start.hash !== run.start?.hash) return () => ({ error: conflict(run) });
       return () => existing(run, rows.get(start.run));
     }
-    if (before.has(run.id)) {
-      if (run.start) taken.push(startOf(run));
-      return () => ({ error: idTaken(run) });
-    }
     fresh.push(run);
     return () => ({ value: { outcome: "created", run: rows.get(escaped(run.id)) } });
   });
-  await forget(tx, taken);
-  const records = fresh.map((run) => recordOf(tx, run, null, false));
+  const records = fresh.map((run) => recordOf(run, null, false));
   const inserted = await insert(tx, records, fresh);
   const others = [...started.values()].map(({ run }) => run).filter((id) => !inserted.has(unescaped(id)));
   const rows = new Map([...inserted, ...(await find(tx, others.map(unescaped)))].map(([id, run]) => [escaped(id), run]));
@@ -73,15 +74,17 @@ function existing(run: NewRun, there: RunRow | undefined): Outcome {
   return { error: new GroundcrewError("STORE_BUSY", why, { retryAfterMs: 1_000 }) };
 }
 
-/** Start keys that were written down for runs which are not begun. */
-async function forget(tx: Transaction, starts: readonly Start[]): Promise<void> {
-  if (starts.length === 0) return;
-  await tx.write("delete from groundcrew.starts where shard = any($1) and run = any($2) and key = any($3)", [
-    shardsOf(starts),
-    column(starts, "run"),
-    column(starts, "key"),
-  ]);
+/** What a transaction failed with, told as what it means: an id that there is already. Nobody looks before, ids are as good as unique. */
+export function refuseTakenId(batch: readonly NewRun[]): (failure: unknown) => never {
+  return (failure) => {
+    const { code, constraint } = Object(failure) as { code?: unknown; constraint?: unknown };
+    const [run, ...others] = batch;
+    if (run && others.length === 0 && code === UNIQUE_VIOLATION && constraint === "runs_pkey") throw idTaken(run);
+    throw failure;
+  };
 }
+
+const UNIQUE_VIOLATION = "23505";
 
 function keyOf({ principal, agent, start }: NewRun): string {
   return JSON.stringify([principal.tenant, agent, start?.key]);
@@ -150,14 +153,13 @@ async function find(tx: Transaction, ids: readonly string[]): Promise<Map<string
 
 type NewRecord = ReturnType<typeof recordOf>;
 
-function recordOf(tx: Transaction, run: NewRun, turn: number | null, waits: boolean) {
+function recordOf(run: NewRun, turn: number | null, waits: boolean) {
   const dueAt = millis(run.dueAt, "dueAt");
   return {
     shard: shardOfRun(run.id),
     id: escaped(run.id),
     agent: escaped(run.agent),
     due_at: waits ? null : dueAt,
-    timed: !waits && dueAt > tx.now,
     start_at: dueAt,
     priority: run.priority ?? DEFAULT_PRIORITY,
     tenant: escaped(run.principal.tenant),
@@ -169,6 +171,7 @@ function recordOf(tx: Transaction, run: NewRun, turn: number | null, waits: bool
     parent_step: run.parent ? escaped(run.parent.step) : null,
     key: run.start ? escaped(run.start.key) : null,
     deadline: millis(run.deadline, "deadline"),
+    end_by: millis(run.deadline, "deadline"),
   };
 }
 
@@ -177,7 +180,6 @@ const COLUMNS = {
   id: "text",
   agent: "text",
   due_at: "bigint",
-  timed: "boolean",
   start_at: "bigint",
   priority: "smallint",
   tenant: "text",
@@ -189,19 +191,24 @@ const COLUMNS = {
   parent_step: "text",
   key: "text",
   deadline: "bigint",
+  end_by: "bigint",
 } as const satisfies Record<keyof NewRecord, string>;
 
 const NAMES = Object.keys(COLUMNS) as (keyof NewRecord)[];
 const ARRAYS = Object.values(COLUMNS).map((type, index) => `$${index + 1}::${type}[]`);
-const INSERT = `insert into groundcrew.runs (${NAMES.join(", ")}, status, created_at, changed_at)
-  select a.*, 'queued', $${NAMES.length + 1}, $${NAMES.length + 1} from unnest(${ARRAYS.join(", ")}) as a returning *`;
+const insertAt = (now: string) => `insert into groundcrew.runs (${NAMES.join(", ")}, timed, status, created_at, changed_at)
+  select a.*, a.due_at is not null and a.due_at > ${now}, 'queued', ${now}, ${now}
+  from unnest(${ARRAYS.join(", ")}) as a (${NAMES.join(", ")}) returning *`;
 
 async function insert(tx: Transaction, records: readonly NewRecord[], runs: readonly NewRun[]): Promise<Map<string, RunRow>> {
   if (runs.length === 0) return new Map();
   const events = runs.flatMap((run) => firstRows(run.events).map((row) => ({ ...row, shard: shardOfRun(run.id), run: escaped(run.id) })));
   const blobs = runs.flatMap((run) => run.blobs.map((blob) => ({ ...blob, run: escaped(run.id) })));
   const [inserted] = await Promise.all([
-    tx.query<RunRecord>(INSERT, [...NAMES.map((name) => column(records, name)), tx.now]),
+    tx.query<RunRecord & { timed: boolean }>(
+      insertAt(tx.clock),
+      NAMES.map((name) => column(records, name)),
+    ),
     tx.query(
       "insert into groundcrew.events (shard, run, last, data) select * from unnest($1::smallint[], $2::text[], $3::int[], $4::text[])",
       [column(events, "shard"), column(events, "run"), column(events, "last"), column(events, "data")],
@@ -209,13 +216,15 @@ async function insert(tx: Transaction, records: readonly NewRecord[], runs: read
     ...writeBlobs(tx, blobs),
   ]);
   for (const { id } of runs) tx.changed.add(id);
-  if (records.some(({ due_at, timed }) => due_at !== null && !timed)) tx.due = true;
+  if (inserted.some(({ due_at, timed }) => due_at !== null && !timed)) tx.due = true;
   return new Map(inserted.map((record) => [toRunRow(record).id, toRunRow(record)]));
 }
 
 /** One turn of a session. */
 export async function createTurn(tx: Transaction, run: NewRun, turn: SessionTurn): Promise<Created> {
   const session = await holdSession(tx, run, turn.id);
+  const refused = (await withoutParent(tx, [run])).get(run);
+  if (refused) throw refused;
   const before = await startedBefore(tx, run);
   if (before) return before;
   if ((await find(tx, [run.id])).size > 0) throw idTaken(run);
@@ -231,7 +240,7 @@ export async function createTurn(tx: Transaction, run: NewRun, turn: SessionTurn
   const number = session.turns + 1;
   const created = { ...run, events: run.events.map((event) => (event.type === "run.created" ? { ...event, turn: number } : event)) };
   const [inserted] = await Promise.all([
-    insert(tx, [recordOf(tx, run, number, open.length > 0)], [created]),
+    insert(tx, [recordOf(run, number, open.length > 0)], [created]),
     tx.query("update groundcrew.sessions set turns = $4, active_at = $5 where shard = $1 and tenant = $2 and id = $3", [
       session.shard,
       session.tenant,

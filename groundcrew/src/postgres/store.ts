@@ -4,12 +4,14 @@
  */
 import type { Clock } from "../clock.ts";
 import { GroundcrewError, isError } from "../errors.ts";
+import { MAX_JOURNALS, MAX_POSTGRES_PAUSE_MS } from "../limits.ts";
 import type { DumpPage, StoredUnit } from "../persistence/dump.ts";
 import { GroupCommit, type Outcome } from "../persistence/group-commit.ts";
 import { type PreparedAppend, prepareAppend } from "../persistence/prepare.ts";
 import type {
   Append,
   Appended,
+  Breaker,
   Change,
   Claim,
   Created,
@@ -28,18 +30,20 @@ import type {
   WorkerIdentity,
 } from "../persistence/store.ts";
 import { Appender } from "./append.ts";
-import { Claims, nextDue } from "./claim.ts";
+import { notClosed, turn } from "./breaker.ts";
+import { Claims, nextDues } from "./claim.ts";
 import type { Committed, Connection } from "./connection.ts";
 import { dumpPage, mustBeIdle } from "./dump.ts";
 import { mayPass, storeError } from "./error.ts";
+import { Gathered } from "./gather.ts";
 import { ofWorker, signalAll } from "./inbox.ts";
-import { readBlob, readJournal, readLast } from "./journal.ts";
+import { Journals, readBlob } from "./journal.ts";
 import { freeUnheld, join, leave, Reaper, renew } from "./lease.ts";
-import { findRun, findSession, listRuns, listSessions } from "./list.ts";
+import { findRuns, findSession, listRuns, listSessions } from "./list.ts";
 import { loadAll } from "./load.ts";
 import { Pages } from "./pages.ts";
 import type { Transaction } from "./row.ts";
-import { checkStart, createAll, createTurn } from "./start.ts";
+import { checkStart, createAll, createTurn, refuseTakenId } from "./start.ts";
 import { sweep } from "./sweep.ts";
 import { Watch } from "./watch.ts";
 
@@ -54,6 +58,9 @@ export class PostgresStore implements Store {
   readonly #reaper: Reaper;
   readonly #watch: Watch;
   readonly #pages: Pages;
+  readonly #journals: Journals;
+  readonly #runs: Gathered<string, RunRow | null>;
+  readonly #dues: Gathered<readonly string[], number | null>;
   #closing: Promise<void> | undefined;
 
   constructor(connection: Connection, clock: Clock, pollMs: number | undefined) {
@@ -61,11 +68,14 @@ export class PostgresStore implements Store {
     this.#connection = connection;
     const appender = new Appender(connection);
     this.#appends = this.#grouped((batch) => appender.flush(batch));
-    this.#starts = this.#grouped((batch) => connection.once((tx) => createAll(tx, batch)));
+    this.#starts = this.#grouped((batch) => connection.once((tx) => createAll(tx, batch), true).catch(refuseTakenId(batch)));
     this.#signals = this.#grouped((batch) => connection.once((tx) => signalAll(tx, batch)));
-    this.#claims = new Claims(connection, (work) => this.#commit(work));
+    this.#claims = new Claims(connection, (work, isAhead) => this.#commit(work, isAhead));
     this.#reaper = new Reaper(connection, (work) => this.#commit(work));
     this.#pages = new Pages(connection);
+    this.#journals = new Journals(connection);
+    this.#runs = new Gathered(connection.isDistributed ? 1 : MAX_JOURNALS, (ids) => findRuns(connection, ids));
+    this.#dues = new Gathered(Number.POSITIVE_INFINITY, (asked) => connection.look((sql) => nextDues(sql, asked)));
     this.#watch = new Watch(connection, clock, pollMs);
   }
 
@@ -118,11 +128,19 @@ export class PostgresStore implements Store {
   }
 
   nextDue(agents: readonly string[]): Promise<number | null> {
-    return this.#connection.look((sql) => nextDue(sql, agents));
+    return this.#dues.ask(agents);
+  }
+
+  breakers(): Promise<Breaker[]> {
+    return notClosed(this.#connection);
+  }
+
+  turn(next: Breaker): Promise<Breaker> {
+    return this.#commit((tx) => turn(tx, next));
   }
 
   run(id: string): Promise<RunRow | null> {
-    return findRun(this.#connection, id);
+    return this.#runs.ask(id);
   }
 
   runs(filter: RunFilter): Promise<RunRow[]> {
@@ -134,11 +152,11 @@ export class PostgresStore implements Store {
   }
 
   journal(run: string): ReturnType<Store["journal"]> {
-    return readJournal(this.#connection, run);
+    return this.#journals.read(run);
   }
 
   last(run: string): ReturnType<Store["last"]> {
-    return readLast(this.#connection, run);
+    return this.#journals.last(run);
   }
 
   session(tenant: string, id: string): Promise<SessionRow | null> {
@@ -187,9 +205,9 @@ export class PostgresStore implements Store {
   }
 
   /** A transaction, and what it changed told. */
-  async #commit<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {
+  async #commit<T>(work: (tx: Transaction) => Promise<T>, isAhead = false): Promise<T> {
     if (this.#closing) throw new GroundcrewError("CLOSED", "The store is closed.");
-    return this.#told(await this.#connection.transaction(work));
+    return this.#told(await this.#connection.transaction(work, isAhead));
   }
 
   #told<T>({ value, changed, ended, due }: Committed<T>): T {
@@ -206,6 +224,7 @@ export class PostgresStore implements Store {
           return this.#oneByOne(batch, flush, failure);
         }),
       transient: (failure) => (mayPass(failure) ? storeError(failure, this.location) : null),
+      maxPauseMs: MAX_POSTGRES_PAUSE_MS,
     });
   }
 

@@ -1,17 +1,24 @@
 /**
- * Deletes what has outlived its purpose. A run outside sessions, or a session with all its runs, goes whole or not at all: what
+ * Deletes what has outlived its purpose. A child is kept as long as its parent is open, as one that has ended only now: so no
+ * pass goes through all that are kept. A run outside sessions, or a session with all its runs, goes whole or not at all: what
  * is left is never half a conversation. So a pass may exceed its limit by one run, or be one session that alone exceeds it.
  *
  * Candidates are looked for without locks, over all shards; what is to go is then locked, and looked at again. What somebody
  * else holds (a new turn, another sweep) is left for the next pass: a sweep waits for nobody but the writers of a blob. Relies on
  * `runs_finished`, `runs_streamed`, `sessions_active`, `runs_waiting`, `runs_turns`.
  */
+import { shardOfRun } from "../persistence/id.ts";
 import type { SweepPolicy, SweepReport } from "../persistence/store.ts";
 import { countBlobs, deleteChunks, deleteRuns, deleteSessions, type RunKey, type SessionKey } from "./delete.ts";
-import { column, shardsOf, type Transaction, together } from "./row.ts";
+import { among, column, shardsOf, type Transaction, together, unescaped } from "./row.ts";
 
 /** Looked at in one statement: enough to make round trips rare, few enough to lock little that the pass does not reach. */
 const BATCH = 32;
+
+interface Finished extends RunKey {
+  finished_at: number;
+  parent: string | null;
+}
 
 interface Weight extends RunKey {
   events: number;
@@ -20,15 +27,19 @@ interface Weight extends RunKey {
   chunk_rows: number;
 }
 
+type Ended = Weight & Pick<Finished, "parent">;
+
 /** What one pass takes away: chosen and counted first, so that a dry run and the real thing cannot differ. */
 interface Chosen {
   runs: Map<string, Weight>;
+  /** Children that have to stay for their parents. */
+  kept: RunKey[];
   streams: Weight[];
   sessions: SessionKey[];
 }
 
 export async function sweep(tx: Transaction, policy: SweepPolicy): Promise<SweepReport> {
-  const chosen: Chosen = { runs: new Map(), streams: [], sessions: [] };
+  const chosen: Chosen = { runs: new Map(), kept: [], streams: [], sessions: [] };
   const more = !(await choose(tx, policy, chosen));
   const { sessions, streams } = chosen;
   const runs = [...chosen.runs.values()];
@@ -40,6 +51,7 @@ export async function sweep(tx: Transaction, policy: SweepPolicy): Promise<Sweep
     more,
   };
   if (policy.dryRun) return { ...report, blobs: await countBlobs(tx, runs) };
+  await putOff(tx, chosen.kept);
   const blobs = await deleteRuns(tx, runs);
   await deleteChunks(tx, streams);
   await deleteSessions(tx, sessions);
@@ -56,9 +68,18 @@ async function choose(tx: Transaction, policy: SweepPolicy, chosen: Chosen): Pro
     left -= rowsOf(run);
     chosen.runs.set(run.id, run);
   };
-  for await (const run of finished(tx, "session is null", policy.runsBefore, policy.dryRun)) {
-    if (left <= 0) return false;
-    takeRun(run);
+  /** The parent may still have to read how it ended. */
+  const keep = (run: Weight) => {
+    left--;
+    chosen.kept.push(run);
+  };
+  for await (const batch of finished(tx, "session is null", policy.runsBefore, policy.dryRun)) {
+    const open = await openParents(tx, batch);
+    for (const run of batch) {
+      if (left <= 0) return false;
+      if (run.parent === null || !open.has(run.parent)) takeRun(run);
+      else keep(run);
+    }
   }
   for await (const { session, runs } of idle(tx, policy.sessionsBefore, policy.dryRun)) {
     const rows = 1 + runs.reduce((sum, run) => sum + rowsOf(run), 0);
@@ -67,31 +88,57 @@ async function choose(tx: Transaction, policy: SweepPolicy, chosen: Chosen): Pro
     left--;
     chosen.sessions.push(session);
   }
-  for await (const run of finished(tx, "streamed", policy.chunksBefore, policy.dryRun)) {
-    if (chosen.runs.has(run.id)) continue;
-    if (left <= 0) return false;
-    left -= run.chunk_rows;
-    chosen.streams.push(run);
+  for await (const batch of finished(tx, "streamed", policy.chunksBefore, policy.dryRun)) {
+    for (const run of batch) {
+      if (chosen.runs.has(run.id)) continue;
+      if (left <= 0) return false;
+      left -= run.chunk_rows;
+      chosen.streams.push(run);
+    }
   }
   return true;
 }
 
 /** Runs that ended before `bound`, in the order in which they did. */
-async function* finished(tx: Transaction, condition: string, bound: number, dryRun: boolean): AsyncGenerator<Weight> {
+async function* finished(tx: Transaction, condition: string, bound: number, dryRun: boolean): AsyncGenerator<Ended[]> {
   let after: [number, number, string] | undefined = [-1, -1, ""];
   while (after) {
-    const found: (RunKey & { finished_at: number })[] = await tx.query(
-      `select shard, id, finished_at from groundcrew.runs
+    const found: Finished[] = await tx.query(
+      `select shard, id, finished_at, parent from groundcrew.runs
        where finished_at is not null and ${condition} and finished_at < $1 and (finished_at, shard, id) > ($2, $3, $4)
        order by finished_at, shard, id limit $5`,
       [bound, ...after, BATCH],
     );
     const weighed = await weigh(tx, dryRun ? found : await holdRuns(tx, found, condition));
     const byId = new Map(weighed.map((run) => [run.id, run]));
-    yield* found.flatMap(({ id }) => byId.get(id) ?? []);
+    yield found.flatMap(({ id, parent }) => {
+      const run = byId.get(id);
+      return run ? { ...run, parent } : [];
+    });
     const last = found[BATCH - 1];
     after = last && [last.finished_at, last.shard, last.id];
   }
+}
+
+/** Those of the runs' parents that have not ended. */
+async function openParents(tx: Transaction, runs: readonly Ended[]): Promise<Set<string>> {
+  const parents = [...new Set(runs.flatMap(({ parent }) => parent ?? []))];
+  if (parents.length === 0) return new Set();
+  const found = await tx.query<{ id: string }>(`select id from groundcrew.runs where ${among(tx, "shard", "id")} and finished_at is null`, [
+    parents.map((id) => shardOfRun(unescaped(id))),
+    parents,
+  ]);
+  return new Set(found.map(({ id }) => id));
+}
+
+/** To be looked at again when they have been kept for as long again. */
+async function putOff(tx: Transaction, runs: readonly RunKey[]): Promise<void> {
+  if (runs.length === 0) return;
+  await tx.write(`update groundcrew.runs set finished_at = $3 where ${among(tx, "shard", "id")}`, [
+    column(runs, "shard"),
+    column(runs, "id"),
+    tx.now,
+  ]);
 }
 
 /** Sessions that have been silent since `bound`, the longest silent first, with all their runs. */

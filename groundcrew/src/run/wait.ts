@@ -13,6 +13,7 @@ import type { JsonValue } from "../persistence/json-value.ts";
 import type { Execution } from "./execution.ts";
 import { childSignal } from "./signal.ts";
 import { mismatch } from "./step.ts";
+import { isStoreTrouble } from "./trouble.ts";
 
 export async function sleep(execution: Execution, step: string, ms: number): Promise<void> {
   const { clock } = execution.deps;
@@ -116,7 +117,7 @@ async function createChild(execution: Execution, wait: StepState, definition: De
   const deadline = Math.min(run.deadline, now + definition.deadlineMs);
   const parent = { run: run.id, step: wait.step };
   const { blob } = deps.codec.encode(await execution.journal.decode(input), "input");
-  await deps.store.create({
+  const child = {
     id,
     agent: definition.name,
     principal: run.principal,
@@ -124,10 +125,10 @@ async function createChild(execution: Execution, wait: StepState, definition: De
     dueAt: now,
     priority: run.priority,
     start: { key: `child:${run.id}/${wait.step}`, hash: id },
-    parent,
+    parent: { ...parent, worker: deps.worker, epoch: run.epoch },
     events: [
       {
-        type: "run.created",
+        type: "run.created" as const,
         seq: 1,
         at: now,
         agent: definition.name,
@@ -138,7 +139,14 @@ async function createChild(execution: Execution, wait: StepState, definition: De
       },
     ],
     blobs: blob ? [blob] : [],
-  });
+  };
+  try {
+    await deps.store.create(child);
+  } catch (error) {
+    // Whether there is a child now is not known here: nobody may go on as if there were none.
+    if (isStoreTrouble(error)) execution.halt({ to: "lost", error });
+    throw error;
+  }
 }
 
 async function takeResult(execution: Execution, wait: StepState): Promise<void> {

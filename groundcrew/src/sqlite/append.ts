@@ -1,7 +1,7 @@
 import type { DatabaseSync } from "node:sqlite";
 import { GroundcrewError } from "../errors.ts";
 import { millis, outOfOrder, type PreparedAppend } from "../persistence/prepare.ts";
-import type { Append, Appended, TerminalStatus, Transition } from "../persistence/store.ts";
+import type { Append, Appended, Stops, TerminalStatus, Transition } from "../persistence/store.ts";
 import type { Claims } from "./claim.ts";
 import type { Inbox } from "./inbox.ts";
 import type { Journal } from "./journal.ts";
@@ -67,18 +67,21 @@ export function openAppend(db: DatabaseSync, leases: Leases, claims: Claims, inb
       park.run(run.n, next.reason, dueAt, Number(isTimed), tx.now);
       if (dueAt !== null && !isTimed) tx.due.add(run.id);
     } else {
-      end(tx, run, next.to);
+      end(tx, run, next.to, next.stops);
       if (run.session !== null && sessionState !== undefined) keepState.run(sessionState, run.session);
     }
   }
 
-  function end(tx: Transaction, run: Held, status: TerminalStatus): void {
+  function end(tx: Transaction, run: Held, status: TerminalStatus, stops: Stops | undefined): void {
     finish.run(run.n, status, tx.now);
     tx.ended.add(run.id);
     inbox.drop(run.n);
     if (run.session !== null) {
       touch.run(tx.now, run.session);
       releaseTurn(tx, run.session);
+    }
+    for (const child of stops?.children ?? []) {
+      inbox.tell(tx, { id: `cancel:${run.id}`, run: child, kind: "cancel", name: "cancel", value: stops?.why ?? "" });
     }
     if (run.parent !== null) {
       const value = { run: run.id, status };

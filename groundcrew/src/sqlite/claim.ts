@@ -4,12 +4,12 @@
  */
 import type { DatabaseSync } from "node:sqlite";
 import { MAX_PASSED_BY, MAX_PROMOTED } from "../limits.ts";
-import { use } from "../persistence/share.ts";
+import { keptForLate, use } from "../persistence/share.ts";
 import type { Claim, Quotas } from "../persistence/store.ts";
 import type { Inbox } from "./inbox.ts";
 import type { Leases } from "./lease.ts";
 import { openQuotas, type Rooms } from "./quota.ts";
-import { type RunRecord, row, selectRun, type Transaction, toRunRow } from "./row.ts";
+import { type RunRecord, row, rows, selectRun, type Transaction, toRunRow } from "./row.ts";
 
 /** A run to be taken up. */
 interface Ready extends Record<string, string | number | null> {
@@ -19,6 +19,12 @@ interface Ready extends Record<string, string | number | null> {
   epoch: number;
   /** Who held it and did not hand it back. */
   before: string | null;
+}
+
+/** One that is only to be ended. */
+interface Late extends Ready {
+  id: string;
+  end_by: number;
 }
 
 /** Agents with room, as JSON lists of names. */
@@ -44,6 +50,10 @@ export function openClaims(db: DatabaseSync, leases: Leases, inbox: Inbox) {
   );
   const firstTimed = db.prepare("select min(due_at) as at from runs where agent = ? and due_at is not null and timed = 1");
 
+  const firstLate = db.prepare(
+    `select n, id, agent, tenant, epoch, worker as before, end_by from runs where agent = ? and ${READY} and end_by <= ? order by end_by limit ?`,
+  );
+
   const tenantOf = (where: string) => `(select min(tenant) from runs where agent = a.value and tenant >= ?3 and ${where})`;
   const nextTenant = db.prepare(`select min(tenant) as tenant from (
     select ${tenantOf(READY)} as tenant from json_each(?1) a union all select ${tenantOf(RESUMED)} from json_each(?2) a)`);
@@ -62,11 +72,18 @@ export function openClaims(db: DatabaseSync, leases: Leases, inbox: Inbox) {
   const numbers = new Map<string, number>();
   /** The tenant whose turn was the last: the next claim goes on behind it. */
   let last = "";
+  let isOdd = false;
 
   /** Runs whose time has come take their turn with the others from now on. */
   function promoteTimed(tx: Transaction, agents: readonly string[]): void {
     const each = Math.ceil(MAX_PROMOTED / Math.max(1, agents.length));
     for (const agent of agents) promote.run(agent, tx.now, each);
+  }
+
+  /** Runs that a worker is only to end, the longest overdue first. */
+  function lateOf(tx: Transaction, agents: readonly string[], limit: number): Late[] {
+    const late = agents.flatMap((agent) => rows<Late>(firstLate, agent, tx.now, limit));
+    return late.sort((a, b) => a.end_by - b.end_by).slice(0, limit);
   }
 
   /** Tenants that wait, each once, from the one behind the last turn around to it: one step in the index each. */
@@ -98,36 +115,47 @@ export function openClaims(db: DatabaseSync, leases: Leases, inbox: Inbox) {
     return { run, epoch: run.epoch, takeover: before !== null, signals: inbox.ofRun(n) };
   }
 
+  /** Tenants take turns, within the quotas. */
+  function claimInTurn(tx: Transaction, worker: string, agents: readonly string[], limit: number, quotas: Quotas | undefined): Claim[] {
+    const claims: Claim[] = [];
+    if (limit === 0) return claims;
+    const rooms = openRooms(tx, quotas);
+    let lanes = lanesOf(agents, rooms);
+    const serve = (tenant: string): boolean => {
+      const next = nextOf(tenant, lanes, rooms);
+      if (!next) return false;
+      claims.push(takeUp(tx, worker, next));
+      if (quotas) {
+        use({ ...next, isNew: next.epoch === 0 }, rooms.of);
+        lanes = lanesOf(agents, rooms);
+      }
+      last = tenant;
+      return true;
+    };
+
+    let line: string[] = [];
+    let passedBy = 0;
+    for (const tenant of turns(() => lanes)) {
+      if (serve(tenant)) line.push(tenant);
+      else passedBy++;
+      if (claims.length >= limit || passedBy >= MAX_PASSED_BY) break;
+    }
+    while (line.length > 0 && claims.length < limit) line = line.filter((tenant) => claims.length < limit && serve(tenant));
+    rooms.close();
+    return claims;
+  }
+
   return {
     claim(tx: Transaction, worker: string, agents: readonly string[], limit: number, quotas: Quotas | undefined): Claim[] {
       leases.mustHold(tx, worker);
       leases.reap(tx, worker);
       promoteTimed(tx, agents);
-      const rooms = openRooms(tx, quotas);
-      let lanes = lanesOf(agents, rooms);
-      const claims: Claim[] = [];
-      const serve = (tenant: string): boolean => {
-        const next = nextOf(tenant, lanes, rooms);
-        if (!next) return false;
-        claims.push(takeUp(tx, worker, next));
-        if (quotas) {
-          use({ ...next, isNew: next.epoch === 0 }, rooms.of);
-          lanes = lanesOf(agents, rooms);
-        }
-        last = tenant;
-        return true;
-      };
-
-      let line: string[] = [];
-      let passedBy = 0;
-      for (const tenant of turns(() => lanes)) {
-        if (serve(tenant)) line.push(tenant);
-        else passedBy++;
-        if (claims.length >= limit || passedBy >= MAX_PASSED_BY) break;
-      }
-      while (line.length > 0 && claims.length < limit) line = line.filter((tenant) => claims.length < limit && serve(tenant));
-      rooms.close();
-      return claims;
+      const late = quotas ? lateOf(tx, agents, limit) : []; // without quotas nothing holds them back
+      if (late.length > 0) isOdd = !isOdd;
+      const claims = claimInTurn(tx, worker, agents, limit - keptForLate(late.length, limit, isOdd), quotas);
+      const taken = new Set(claims.map(({ run }) => run.id));
+      const left = late.filter(({ id }) => !taken.has(id)).slice(0, limit - claims.length);
+      return [...claims, ...left.map((one) => takeUp(tx, worker, one))];
     },
 
     /** The row number of a run that was claimed here, or null. */

@@ -3,6 +3,7 @@ import { DUMP_PAGE_BYTES } from "../limits.ts";
 import {
   atWork,
   type DumpPage,
+  endBy,
   givenUp,
   type Place,
   readPlace,
@@ -106,8 +107,8 @@ export function openDump(db: DatabaseSync) {
   const exists = db.prepare("select 1 from runs where id = ?");
   const insertRun =
     db.prepare(`insert into runs (id, agent, status, reason, due_at, timed, start_at, priority, tenant, user, roles, session, turn,
-      parent, parent_step, key, worker, epoch, streamed, created_at, changed_at, finished_at, deadline)
-    values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, (select n from sessions where id = ? and tenant = ?), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) returning n`);
+      parent, parent_step, key, worker, epoch, streamed, created_at, changed_at, finished_at, deadline, end_by)
+    values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, (select n from sessions where id = ? and tenant = ?), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) returning n`);
   const insertEvent = db.prepare("insert into events (run, last, data) values (?, ?, ?)");
   const insertChunk = db.prepare("insert into chunks (run, after, first, last, data) values (?, ?, ?, ?, ?)");
   const insertSignal = db.prepare("insert into signals (run, id, kind, name, value, sender, at, consumed) values (?, ?, ?, ?, ?, ?, ?, ?)");
@@ -126,7 +127,7 @@ export function openDump(db: DatabaseSync) {
       ...[run.id, run.agent, run.status, run.reason, run.dueAt, Number(run.timed), run.startAt, run.priority],
       ...[run.tenant, run.user, JSON.stringify(run.roles), run.session, run.tenant, run.turn],
       ...[run.parent, run.parentStep, run.key, run.worker, run.epoch, Number(run.chunks.length > 0)],
-      ...[run.createdAt, run.changedAt, run.finishedAt, run.deadline],
+      ...[run.createdAt, run.changedAt, run.finishedAt, run.deadline, endBy(run)],
     );
     const { n } = inserted as { n: number };
     for (const { last, data } of run.events) insertEvent.run(n, last, data);

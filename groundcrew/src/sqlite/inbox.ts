@@ -31,7 +31,11 @@ export function openInbox(db: DatabaseSync) {
   const wake = db.prepare(
     "update runs set status = 'queued', reason = null, due_at = ?2, timed = 0, changed_at = ?2 where n = ?1 and status = 'parked'",
   );
-  const hasten = db.prepare("update runs set due_at = ?2, timed = 0 where n = ?1 and status = 'queued' and (due_at is null or timed = 1)");
+  const hasten = db.prepare(
+    `update runs set end_by = min(end_by, ?2), timed = iif(status = 'queued', 0, timed),
+       due_at = iif(status = 'queued' and (due_at is null or timed = 1), ?2, due_at)
+     where n = ?1 returning status`,
+  );
   const waiting = db.prepare("select id, kind from signals where run = ? and consumed = 0");
   const consume = db.prepare("update signals set consumed = 1, value = null where run = ? and id = ?");
   const drop = db.prepare("delete from signals where run = ?");
@@ -56,8 +60,8 @@ export function openInbox(db: DatabaseSync) {
     const value = signal.value === undefined ? null : JSON.stringify(signal.value);
     insert.run(run, signal.id, signal.kind, key(signal.name, "signal name"), value, signal.from ?? null, tx.now);
     const isWoken = wake.run(run, tx.now).changes > 0;
-    // A cancel need not wait for the run's time or its turn to end.
-    const isHastened = signal.kind === "cancel" && hasten.run(run, tx.now).changes > 0;
+    // A cancel need not wait for the run's time, its turn to end, or a place under its quotas.
+    const isHastened = signal.kind === "cancel" && row<{ status: RunStatus }>(hasten, run, tx.now)?.status === "queued";
     if (isWoken || isHastened) tx.due.add(signal.run);
     tx.changed.add(signal.run);
     return true;

@@ -58,13 +58,15 @@ export const migrations: readonly string[] = [
     streamed    integer not null default 0,  -- whether it has chunks
     created_at  integer not null,
     changed_at  integer not null,
-    finished_at integer,
-    deadline    integer not null
+    finished_at integer,                     -- when it ended; put off by the sweep for a child whose parent is open
+    deadline    integer not null,
+    end_by      integer not null             -- no quota holds it back from then on: the deadline, or when it was cancelled
   ) strict;
   -- Ready to be claimed: a step in the index from one tenant to the next, whatever each of them has waiting. The runs that have
   -- been at work before stand in an index of their own, where a rate that lets nothing new begin still finds them.
   create index runs_ready    on runs (agent, tenant, priority, due_at) where due_at is not null and timed = 0;
   create index runs_resumed  on runs (agent, tenant, priority, due_at) where due_at is not null and timed = 0 and epoch > 0;
+  create index runs_late     on runs (agent, end_by)        where due_at is not null and timed = 0;
   create index runs_timed    on runs (agent, due_at)        where due_at is not null and timed = 1;
   create index runs_of_agent  on runs (agent)               where status = 'running';
   create index runs_of_tenant on runs (tenant)              where status = 'running';
@@ -139,5 +141,18 @@ export const migrations: readonly string[] = [
     primary key (run, hash)
   ) strict, without rowid;
   create index blob_refs_hash on blob_refs (hash);
+  `,
+  `
+  -- What is called and was down: see breaker.ts. A closed one is kept for a while for its version.
+  create table breakers (
+    key     text    not null primary key,
+    version integer not null,
+    state   text    not null,
+    until   integer not null,
+    trips   integer not null,
+    why     text    not null,
+    opened  integer not null,
+    by      text    not null
+  ) strict, without rowid;
   `,
 ];

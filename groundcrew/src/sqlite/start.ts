@@ -5,24 +5,36 @@ import { millis } from "../persistence/prepare.ts";
 import { type Created, DEFAULT_PRIORITY, type NewRun } from "../persistence/store.ts";
 import type { Inbox } from "./inbox.ts";
 import type { Journal } from "./journal.ts";
+import type { Leases } from "./lease.ts";
 import { key, type RunRecord, row, rows, type SessionRecord, selectRun, type Transaction, toRunRow } from "./row.ts";
 
 type SessionTurn = NonNullable<NewRun["session"]>;
 
 /** How a run begins, alone or as a turn of a session. */
-export function openStart(db: DatabaseSync, inbox: Inbox, journal: Journal) {
+export function openStart(db: DatabaseSync, leases: Leases, inbox: Inbox, journal: Journal) {
+  const holds = db.prepare("select 1 from runs where id = ? and epoch = ? and worker = ?");
   const started = db.prepare("select hash, run from starts where tenant = ? and agent = ? and key = ?");
   const remember = db.prepare("insert into starts (tenant, agent, key, hash, run) values (?, ?, ?, ?, ?)");
   const get = db.prepare(`${selectRun} where r.n = ?`);
   const exists = db.prepare("select 1 from runs where id = ?");
   const insertRun = db.prepare(`insert into runs
-    (id, agent, status, due_at, timed, start_at, priority, tenant, user, roles, session, turn, parent, parent_step, key, created_at, changed_at, deadline)
-    values (?1, ?2, 'queued', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?15, ?16) returning *`);
+    (id, agent, status, due_at, timed, start_at, priority, tenant, user, roles, session, turn, parent, parent_step, key, created_at, changed_at, deadline,
+      end_by)
+    values (?1, ?2, 'queued', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?15, ?16, ?16) returning *`);
   const session = db.prepare("select * from sessions where tenant = ? and id = ?");
   const insertSession = db.prepare(`insert into sessions (id, agent, tenant, user, roles, turns, created_at, active_at)
     values (?1, ?2, ?3, ?4, ?5, 0, ?6, ?6)`);
   const countTurn = db.prepare("update sessions set turns = turns + 1, active_at = ? where n = ?");
   const openTurns = db.prepare("select n, id from runs where session = ? and finished_at is null order by n");
+
+  /** @throws GroundcrewError `SUPERSEDED` */
+  function mustHoldParent(tx: Transaction, { run, worker, epoch }: NonNullable<NewRun["parent"]>): void {
+    leases.mustHold(tx, worker);
+    if (holds.get(run, epoch, worker)) return;
+    throw new GroundcrewError("SUPERSEDED", `Run ${run} is no longer held by worker ${worker} at epoch ${epoch}: it starts no child.`, {
+      run,
+    });
+  }
 
   /** The run that the same key started before. */
   function startedBefore(run: NewRun): Created | null {
@@ -120,6 +132,7 @@ export function openStart(db: DatabaseSync, inbox: Inbox, journal: Journal) {
   }
 
   return (tx: Transaction, run: NewRun): Created => {
+    if (run.parent) mustHoldParent(tx, run.parent);
     const before = startedBefore(run);
     if (before) return before;
     if (exists.get(run.id)) throw new GroundcrewError("START_CONFLICT", `There is a run ${run.id} already.`, { run: run.id });

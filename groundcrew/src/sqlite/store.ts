@@ -6,13 +6,14 @@ import type { DatabaseSync } from "node:sqlite";
 import type { Clock } from "../clock.ts";
 import { GroundcrewError, isError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
-import { MAX_BATCH_ROWS } from "../limits.ts";
+import { MAX_BATCH_ROWS, MAX_STORE_PAUSE_MS } from "../limits.ts";
 import { type DumpPage, type StoredUnit, unitBytes } from "../persistence/dump.ts";
 import { GroupCommit, type Outcome } from "../persistence/group-commit.ts";
 import { prepareAppend } from "../persistence/prepare.ts";
 import type {
   Append,
   Appended,
+  Breaker,
   Change,
   Claim,
   Created,
@@ -31,6 +32,7 @@ import type {
   WorkerIdentity,
 } from "../persistence/store.ts";
 import { openAppend } from "./append.ts";
+import { openBreakers } from "./breaker.ts";
 import { Checkpointer, PAGE_BYTES } from "./checkpoint.ts";
 import { openClaims } from "./claim.ts";
 import { openDump } from "./dump.ts";
@@ -67,6 +69,7 @@ export class SqliteStore implements Store {
     this.#commits = new GroupCommit({
       flush: (batch) => this.#flush(batch),
       transient: (failure) => (mayPass(failure) ? storeError(failure, location) : null),
+      maxPauseMs: MAX_STORE_PAUSE_MS,
     });
     this.#checkpointer = new Checkpointer(location, () => this.#commits.hold());
     this.#watch = new Watch(clock, pollMs, () => this.#dataVersion());
@@ -118,6 +121,14 @@ export class SqliteStore implements Store {
     return this.#read(() => this.#verbs.claims.nextDue(agents));
   }
 
+  breakers(): Promise<Breaker[]> {
+    return this.#query(() => this.#verbs.breakers.notClosed());
+  }
+
+  turn(next: Breaker): Promise<Breaker> {
+    return this.#write((tx) => this.#verbs.breakers.turn(tx, next));
+  }
+
   run(id: string): Promise<RunRow | null> {
     return this.#query(() => this.#verbs.lists.run(id));
   }
@@ -151,8 +162,8 @@ export class SqliteStore implements Store {
   }
 
   sweep(policy: SweepPolicy): Promise<SweepReport> {
-    if (policy.dryRun) return this.#read(() => this.#verbs.sweep(policy));
-    return this.#write(() => this.#verbs.sweep(policy), MAX_BATCH_ROWS * PAGE_BYTES); // in a batch of its own
+    if (policy.dryRun) return this.#read(() => this.#verbs.sweep(policy, this.#clock.now()));
+    return this.#write(({ now }) => this.#verbs.sweep(policy, now), MAX_BATCH_ROWS * PAGE_BYTES); // in a batch of its own
   }
 
   dump(after: string | null, limit: number): Promise<DumpPage> {
@@ -275,9 +286,10 @@ function openVerbs(db: DatabaseSync) {
     journal,
     leases,
     claims,
-    start: openStart(db, inbox, journal),
+    start: openStart(db, leases, inbox, journal),
     append: openAppend(db, leases, claims, inbox, journal),
     lists: openLists(db),
+    breakers: openBreakers(db),
     sweep: openSweep(db),
     dump: openDump(db),
     begin: db.prepare("begin"),

@@ -13,6 +13,8 @@ interface Weight extends Record<string, number> {
 /** What one pass takes away: chosen and counted first, so that a dry run and the real thing cannot differ. */
 interface Selection {
   runs: Set<number>;
+  /** Children that have to stay for their parents. */
+  kept: number[];
   streams: number[];
   sessions: number[];
   report: SweepReport;
@@ -22,7 +24,8 @@ interface Selection {
 const rowsOf = (run: Weight) => 1 + run.event_rows + run.chunk_rows;
 
 /**
- * Deletes what has outlived its purpose. A run outside sessions, or a session with all its runs, goes whole or not at all: what
+ * Deletes what has outlived its purpose. A child is kept as long as its parent is open, as one that has ended only now: so no
+ * pass goes through all that are kept. A run outside sessions, or a session with all its runs, goes whole or not at all: what
  * is left is never half a conversation. So a pass may exceed its limit by one run, or be one session that alone exceeds it.
  */
 export function openSweep(db: DatabaseSync) {
@@ -31,7 +34,10 @@ export function openSweep(db: DatabaseSync) {
     (select coalesce(sum(last - first + 1), 0) from chunks where run = r.n) as chunks,
     (select count(*) from events where run = r.n) as event_rows,
     (select count(*) from chunks where run = r.n) as chunk_rows`;
-  const finishedRuns = db.prepare(`select ${weigh} from runs r where r.session is null and r.finished_at < ? order by r.finished_at`);
+  const finishedRuns = db.prepare(`select ${weigh},
+      exists (select 1 from runs p where p.id = r.parent and p.finished_at is null) as awaited
+    from runs r where r.session is null and r.finished_at < ? order by r.finished_at`);
+  const putOff = db.prepare("update runs set finished_at = ? where n = ?");
   const idleSessions = db.prepare(`select n from sessions s where active_at < ?
     and not exists (select 1 from runs where session = s.n and finished_at is null) order by active_at`);
   const runsOfSession = db.prepare(`select ${weigh} from runs r where r.session = ? order by r.n`);
@@ -57,6 +63,7 @@ export function openSweep(db: DatabaseSync) {
   function select(policy: SweepPolicy): Selection {
     const chosen: Selection = {
       runs: new Set(),
+      kept: [],
       streams: [],
       sessions: [],
       report: { runs: 0, sessions: 0, events: 0, chunks: 0, blobs: 0, more: false },
@@ -70,6 +77,11 @@ export function openSweep(db: DatabaseSync) {
       report.events += run.events;
       report.chunks += run.chunks;
       chosen.runs.add(run.n);
+    };
+    /** The parent may still have to read how it ended. */
+    const keep = ({ n }: Weight) => {
+      left--;
+      chosen.kept.push(n);
     };
     const takeSession = (session: number): boolean => {
       const runs = rows<Weight>(runsOfSession, session);
@@ -96,7 +108,7 @@ export function openSweep(db: DatabaseSync) {
     };
 
     const whole =
-      take(finishedRuns, policy.runsBefore, takeRun) &&
+      take<Weight>(finishedRuns, policy.runsBefore, (run) => (run["awaited"] ? keep(run) : takeRun(run))) &&
       take<{ n: number }>(idleSessions, policy.sessionsBefore, ({ n }) => takeSession(n)) &&
       take(streams, policy.chunksBefore, takeStream);
 
@@ -105,9 +117,10 @@ export function openSweep(db: DatabaseSync) {
     return chosen;
   }
 
-  return (policy: SweepPolicy): SweepReport => {
+  return (policy: SweepPolicy, now: number): SweepReport => {
     const chosen = select(policy);
     if (policy.dryRun) return chosen.report;
+    for (const n of chosen.kept) putOff.run(now, n); // to be looked at again when it has been kept for as long again
     for (const n of chosen.runs) {
       deleteBlobs.run(n);
       deleteRefs.run(n);

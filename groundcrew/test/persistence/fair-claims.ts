@@ -4,8 +4,8 @@ import { MAX_PROMOTED } from "../../src/limits.ts";
 import { thisWorker } from "../../src/persistence/host.ts";
 import { newRunId } from "../../src/persistence/id.ts";
 import type { Claim, NewRun, Priority, Quota, Quotas, Store, Transition } from "../../src/persistence/store.ts";
+import type { FakeClock } from "../../src/testing/clock.ts";
 import type { Ground } from "./conformance.ts";
-import type { FakeClock } from "./fake-clock.ts";
 
 const LEASE = 3_600_000;
 
@@ -125,7 +125,7 @@ export function fairClaims(makeGround: () => Promise<Ground>): void {
   test("timers of any number that come due at once keep nobody waiting, and none of them is forgotten", async () => {
     const timers = MAX_PROMOTED + 44;
     await create("sleeper", timers, { dueAt: clock.now() + 10 });
-    clock.advance(20);
+    clock.jump(20);
     await create("b");
     const worker = await join();
     const first = await claim(worker, 64);
@@ -144,7 +144,7 @@ export function fairClaims(makeGround: () => Promise<Ground>): void {
     await give(worker, one as Claim, { to: "parked", reason: "timer", dueAt: clock.now() + 500 });
     expect(await store.nextDue(agents)).toBe(clock.now() + 500);
     expect(await store.nextDue(["sales"])).toBeNull();
-    clock.advance(600);
+    clock.jump(600);
     await claim(worker, 10, ofAgents({ concurrency: 1 }));
     expect(await store.nextDue(agents)).toBeNull(); // held back by a quota, it is not looked for again and again
   });
@@ -237,7 +237,7 @@ export function fairClaims(makeGround: () => Promise<Ground>): void {
     const quotas = ofAgents({ concurrency: 2 });
     const gone = await join();
     const lost = await claim(gone, 5, quotas);
-    clock.advance(LEASE);
+    clock.jump(LEASE);
     const worker = await join(other);
     const taken = await claim(worker, 5, quotas, other);
     expect(taken).toHaveLength(2);
@@ -260,7 +260,7 @@ export function fairClaims(makeGround: () => Promise<Ground>): void {
       const limit = 1 + Math.floor(random() * 8);
       const claims = await claim(workers[which], limit, ofAgents({ rate: { runs, perMs } }), which ? other : store);
       begun.push(...claims.map(() => clock.now() - from));
-      clock.advance(Math.floor(random() * 400));
+      clock.jump(Math.floor(random() * 400));
     }
     for (const at of begun) {
       const inWindow = begun.filter((other) => other >= at && other < at + perMs).length;
@@ -277,9 +277,9 @@ export function fairClaims(makeGround: () => Promise<Ground>): void {
     const worker = await join();
     const quotas = ofTenants({ rate: { runs: 4, perMs: 1_000 } });
     expect(await claim(worker, 50, quotas)).toHaveLength(4);
-    clock.advance(60_000);
+    clock.jump(60_000);
     expect(await claim(worker, 50, quotas)).toHaveLength(4);
-    clock.advance(500);
+    clock.jump(500);
     expect(await claim(worker, 50, quotas)).toHaveLength(2);
   });
 
@@ -294,7 +294,7 @@ export function fairClaims(makeGround: () => Promise<Ground>): void {
     await create("a", 300, { priority: 1, dueAt: clock.now() - 60_000 });
     await give(worker, first, { to: "parked", reason: "timer", dueAt: clock.now() + 10 });
     await give(worker, second, { to: "queued" });
-    clock.advance(20);
+    clock.jump(20);
     const back = await claim(worker, 1, quotas);
     back.push(...(await claim(worker, 10, quotas)));
     expect(back.map(({ run }) => run.id).sort()).toEqual([first.run.id, second.run.id].sort());
@@ -316,11 +316,77 @@ export function fairClaims(makeGround: () => Promise<Ground>): void {
     await create("a", 10, { dueAt: clock.now() - 7_200_000 });
     const quotas = ofAgents({ rate: { runs: 1, perMs: 1_000 } });
     expect(await claim(await join(), 10, quotas)).toHaveLength(1);
-    clock.advance(-3_600_000);
+    clock.jump(-3_600_000);
     const worker = await join();
     expect(await claim(worker, 10, quotas)).toEqual([]);
-    clock.advance(1_000);
+    clock.jump(1_000);
     expect(await claim(worker, 10, quotas)).toHaveLength(1);
+  });
+
+  // ---- what is only to be ended ----
+
+  const cancel = (run: string) => store.signal({ id: `cancel ${run}`, run, kind: "cancel", name: "cancel" });
+
+  test.each<[string, Quotas]>([
+    ["an agent's concurrency", ofAgents({ concurrency: 1 })],
+    ["a tenant's concurrency", ofTenants({ concurrency: 1 })],
+    ["an agent's rate", ofAgents({ rate: { runs: 1, perMs: 3_000_000 } })],
+    ["a tenant's rate", ofTenants({ rate: { runs: 1, perMs: 3_000_000 } })],
+  ])("a cancel, or a deadline that has passed, goes past %s that is used up, and uses nothing of it", async (_which, quotas) => {
+    const worker = await join();
+    await create("a");
+    const [first] = (await claim(worker, 10, quotas)) as [Claim];
+    const [cancelled, waiting] = await create("a", 2);
+    const [overdue] = await create("a", 1, { deadline: clock.now() + 10 });
+    const [later] = await create("a", 1, { dueAt: clock.now() + 60_000 });
+    expect(await claim(worker, 10, quotas)).toEqual([]);
+    await cancel(cancelled as string);
+    await cancel(later as string);
+    clock.jump(10);
+    const late = await claim(worker, 10, quotas);
+    expect(late.map(({ run }) => run.id).sort()).toEqual([cancelled, overdue, later].sort());
+    expect(late.flatMap(({ signals }) => signals.map(({ kind }) => kind))).toEqual(["cancel", "cancel"]);
+    for (const one of late) await give(worker, one, { to: "cancelled" });
+    expect(await claim(worker, 10, quotas)).toEqual([]);
+    await end(worker, first);
+    clock.jump(3_000_000);
+    await store.join({ ...thisWorker(worker) }, LEASE);
+    expect((await claim(worker, 10, quotas)).map(({ run }) => run.id)).toEqual([waiting]);
+  });
+
+  test("a run that slept when it was cancelled needs no place to end in, nor does one whose worker is gone", async () => {
+    const quotas = ofAgents({ concurrency: 1 });
+    const gone = await join();
+    await create("a", 2);
+    const [sleeper] = (await claim(gone, 1, quotas)) as [Claim];
+    await give(gone, sleeper, { to: "parked", reason: "signal", dueAt: null });
+    const [lost] = (await claim(gone, 1, quotas)) as [Claim];
+    await cancel(lost.run.id);
+    await store.leave(gone);
+    await create("a", 1, { priority: 1 });
+    const worker = await join(other);
+    expect(await claim(worker, 1, quotas, other)).toHaveLength(1); // one of them, or the new one, has the place
+    await cancel(sleeper.run.id);
+    const rest = await claim(worker, 10, quotas, other);
+    expect((await store.runs({ status: ["running"], limit: 10 })).map(({ id }) => id)).toEqual(
+      expect.arrayContaining([sleeper.run.id, lost.run.id]),
+    );
+    expect(rest.length).toBeGreaterThan(0);
+  });
+
+  test("any number of cancelled runs delays no other tenant by more than a claim, and any number of runs that may go delays no cancel", async () => {
+    const many = await create("many", 300, { dueAt: clock.now() - 60_000 });
+    const quotas: Quotas = { agent: () => undefined, tenant: (name) => (name === "many" ? { concurrency: 0 } : undefined) };
+    await Promise.all(many.map(cancel));
+    await create("busy", 300, { dueAt: clock.now() - 60_000 });
+    const worker = await join();
+    for (const limit of [1, 2, 3, 64]) {
+      const seen = counted([...(await claim(worker, limit, quotas)), ...(await claim(worker, limit, quotas))]);
+      expect(seen, `${limit} at a time`).toEqual({ many: limit, busy: limit });
+    }
+    const rest: Claim[] = [];
+    for (let i = 0; i < 10; i++) rest.push(...(await claim(worker, 64, quotas)));
+    expect(counted(rest)).toEqual({ many: 230, busy: 230 });
   });
 
   // ---- who is told ----
@@ -347,6 +413,8 @@ export function fairClaims(makeGround: () => Promise<Ground>): void {
     expect(await says(() => give(worker, two, { to: "parked", reason: "timer", dueAt: clock.now() + 60_000 }))).toBe(false);
     const [again] = await claim(worker, 1);
     expect(await says(() => give(worker, again as Claim, { to: "queued" }))).toBe(true);
+    const [ready] = await create("a");
+    expect(await says(() => cancel(ready as string))).toBe(true); // a quota may have held it back
   });
 
   test("a session's next turn, and a parent whose child has ended, are told to be ready", async () => {
@@ -361,7 +429,8 @@ export function fairClaims(makeGround: () => Promise<Ground>): void {
     await end(worker, first as Claim);
     expect(told.splice(0)).toContain(true);
     const [parent] = await claim(worker, 10);
-    await store.create(newRun("a", { parent: { run: (parent as Claim).run.id, step: "call" } }));
+    const { run: caller, epoch } = parent as Claim;
+    await store.create(newRun("a", { parent: { run: caller.id, step: "call", worker, epoch } }));
     const [child] = await claim(worker, 10);
     await give(worker, parent as Claim, { to: "parked", reason: "child", dueAt: null });
     await Promise.resolve();

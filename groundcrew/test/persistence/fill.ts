@@ -68,8 +68,10 @@ export async function fill(store: Store, now: number) {
   const failed = await begun({ to: "failed" }, { principal: bob, start: { key: "k\\1", hash: "h1" } }, { blobs: [shared] });
   const cancelled = await begun({ to: "cancelled" });
   const expired = await begun({ to: "expired" });
-  const parent = await begun({ to: "parked", reason: "child", dueAt: null }, { start: { key: "k1", hash: "h2" } });
-  const child = await begun({ to: "parked", reason: "timer", dueAt: now + 60_000 }, { parent: { run: parent, step: "call" }, priority: 1 });
+  const parent = await begun(undefined, { start: { key: "k1", hash: "h2" } });
+  const called = { run: parent, step: "call", worker: worker.id, epoch: 1 };
+  const child = await begun({ to: "parked", reason: "timer", dueAt: now + 60_000 }, { parent: called, priority: 1 });
+  await write(parent, { next: { to: "parked", reason: "child", dueAt: null } });
   const parked = await begin();
   await store.signal({ id: "s1", run: parked, kind: "signal", name: "seen", value: { a: 1 } });
   await store.signal({ id: "s2", run: parked, kind: "signal", name: "kept", value: ["\0"], from: "bob" });

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { errorCodes } from "../../src/errors.ts";
+import { FAILURE_REASONS } from "../../src/failure.ts";
 import type { Event, EventType, Fact } from "../../src/persistence/event.ts";
 import { readEvents, writeEvents } from "../../src/persistence/event-row.ts";
 import { apply, fold } from "../../src/persistence/fold.ts";
@@ -14,6 +15,8 @@ const attempt = fc.integer({ min: 1, max: 4 });
 const moment = fc.nat();
 const error = fc.record({ code: fc.constantFrom(...errorCodes), name: text, message: text, user: text });
 const maybe = <T>(arbitrary: fc.Arbitrary<T>) => fc.option(arbitrary, { nil: undefined });
+const reason = fc.constantFrom(...FAILURE_REASONS);
+const failure = fc.record({ chance: fc.constantFrom("never", "again", "later"), reason, at: maybe(moment), status: maybe(fc.nat(599)) });
 const principal = fc.record({ tenant: text, user: text, roles: fc.array(text, { maxLength: 2 }) });
 
 /** One arbitrary for each type of event there is: a new type does not compile without one. */
@@ -24,6 +27,7 @@ const facts: { [T in EventType]: fc.Arbitrary<Omit<Extract<Fact, { type: T }>, "
     reason: fc.constantFrom("signal", "timer", "child", "unknown_outcome", "retry", "attention"),
     until: maybe(moment),
     detail: text,
+    code: maybe(fc.constantFrom("RETRIES_EXHAUSTED", "QUARANTINED")),
   }),
   "run.released": fc.record({ why: text }),
   "step.started": fc.record({
@@ -37,9 +41,23 @@ const facts: { [T in EventType]: fc.Arbitrary<Omit<Extract<Fact, { type: T }>, "
     input: maybe(value),
     until: maybe(moment),
     child: maybe(text),
+    candidate: maybe(fc.nat(3)),
   }),
   "step.succeeded": fc.record({ step, attempt, value: maybe(value), shown: maybe(value), usage: maybe(value) }),
-  "step.failed": fc.record({ step, attempt, error, final: fc.boolean(), retryAt: maybe(moment) }),
+  "step.failed": fc.record({
+    step,
+    attempt,
+    error,
+    final: fc.boolean(),
+    retryAt: maybe(moment),
+    failure: maybe(failure),
+    exhausted: maybe(fc.constant(true)),
+    isFatal: maybe(fc.constant(true)),
+    isProbe: maybe(fc.constant(true)),
+  }),
+  "step.late": fc.record({ step, attempt, outcome: fc.constantFrom("succeeded", "failed"), value: maybe(value), error: maybe(error) }),
+  "step.degraded": fc.record({ step, name, reason, instead: maybe(text) }),
+  "loop.blocked": fc.record({ ms: fc.nat(), steps: fc.array(text, { maxLength: 3 }) }),
   "step.abandoned": fc.record({ step, attempt, why: text }),
   "step.unknown": fc.record({ step, attempt, why: text }),
   "step.resolved": fc.record({ step, resolution: fc.constantFrom("happened", "did_not_happen"), value: maybe(value), by: text }),
@@ -52,7 +70,7 @@ const facts: { [T in EventType]: fc.Arbitrary<Omit<Extract<Fact, { type: T }>, "
   "run.succeeded": fc.record({ output: maybe(value) }),
   "run.failed": fc.record({ error }),
   "run.cancelled": fc.record({ why: text, by: maybe(text) }),
-  "run.expired": fc.record({ deadline: moment }),
+  "run.expired": fc.record({ deadline: moment, why: maybe(text) }),
 };
 
 const fact = fc.oneof(

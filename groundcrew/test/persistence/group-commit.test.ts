@@ -17,6 +17,7 @@ function store() {
       return batch.map((write) => (write === "bad" ? { error: new Error("bad") } : { value: write.toUpperCase() }));
     },
     transient: (failure) => (failure === LOCKED ? new GroundcrewError("STORE_BUSY", "locked") : null),
+    maxPauseMs: 16,
   });
   return { commits, batches, state };
 }
@@ -78,6 +79,25 @@ test("a failure that passes loses nothing and keeps the order", async () => {
   await vi.advanceTimersByTimeAsync(100);
   expect(await Promise.all([first, second])).toEqual(["A", "B"]);
   expect(batches).toEqual([["a", "b"]]);
+});
+
+test("a store that is away is asked no more often than it wants to be", async () => {
+  let tries = 0;
+  const commits = new GroupCommit<string>({
+    flush(): Outcome[] {
+      tries++;
+      throw LOCKED;
+    },
+    transient: () => new GroundcrewError("STORE_UNAVAILABLE", "away"),
+    maxPauseMs: 250,
+  });
+  const writing = commits.submit("a");
+  writing.catch(() => {}); // it is looked at below
+  await turn();
+  await vi.advanceTimersByTimeAsync(2 * STORE_PATIENCE_MS);
+  await expect(writing).rejects.toMatchObject({ code: "STORE_UNAVAILABLE" });
+  expect(tries).toBeLessThan(10 + STORE_PATIENCE_MS / 125); // the pauses are doubled up to 250 ms, and each is at least half of it
+  expect(tries).toBeGreaterThan(STORE_PATIENCE_MS / 250);
 });
 
 test("a failure that does not pass is told after the store's patience, not before; then the store is tried afresh", async () => {
@@ -142,6 +162,7 @@ test("a store that answers later is asked for one batch at a time", async () => 
       return batch.map((value) => ({ value }));
     },
     transient: () => null,
+    maxPauseMs: 16,
   });
   const writes: Promise<unknown>[] = [];
   for (let i = 0; i < 50; i++) {

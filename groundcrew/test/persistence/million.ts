@@ -34,14 +34,14 @@ const LAST_WEEK = NOW - 7 * DAY;
 const ID = "'run_' || lpad(i::text, 23, '0') || lpad(to_hex(shard), 2, '0')";
 
 const COLUMNS = `shard, id, agent, status, reason, due_at, timed, start_at, priority, tenant, owner, roles, session, turn, worker, epoch,
-  streamed, created_at, changed_at, finished_at, deadline`;
+  streamed, created_at, changed_at, finished_at, deadline, end_by`;
 
 /** Every second run is a turn of a session of ten; tenants have very different sizes. */
 const ROWS = `
   insert into groundcrew.runs (${COLUMNS})
     select shard, ${ID}, case when i % 3 = 0 then 'sales' else 'support' end, case when i % 100 = 0 then 'failed' else 'succeeded' end,
       null, null, false, at, 3, 't' || i / 20 % 100, 'u' || i / 20 % 5000, '[]', session, i % 20 / 2, null, 1,
-      i % 50 = 0, at, at, at, at + ${DAY}
+      i % 50 = 0, at, at, at, at + ${DAY}, at + ${DAY}
     from generate_series(1, ${FINISHED}) i,
       lateral (select ${LAST_WEEK} + i as at, case when i % 2 = 0 then 's' || i / 20 end as session) t,
       lateral (select case when session is null then i * 7 % 256 else get_byte(sha256(session::bytea), 0) end as shard) s;
@@ -57,9 +57,12 @@ const ROWS = `
       case kind when 1 then 'timer' when 2 then 'signal' end,
       case kind when 0 then ${NOW} - i when 1 then ${NOW} + ${DAY} + i end, kind = 1,
       ${NOW}, 1 + i % 5, 't' || i % 100, 'u' || i % 5000, '[]', null, null,
-      case kind when 3 then 'elsewhere-' || i % 10 end, 1, false, ${NOW}, ${NOW}, null, ${NOW} + ${DAY}
+      case kind when 3 then 'elsewhere-' || i % 10 end, 1, false, ${NOW}, ${NOW}, null, ${NOW} + ${DAY}, ${NOW} + ${DAY}
     from (select ${FINISHED} + i as i, case when i <= 2000 then 0 when i <= 4000 then 1 when i <= 29000 then 2 else 3 end as kind
           from generate_series(1, 30000) i) open;
+
+  insert into groundcrew.workers (id, host, pid, started_at, lease_ms, lease_until)
+    select 'elsewhere-' || i, 'another machine', 1, '', ${DAY}, ${NOW} + ${DAY} from generate_series(0, 9) i;
 
   insert into groundcrew.events (shard, run, last, data)
     select shard, id, 1, '[{"type":"run.created","agent":"support","principal":{},"deadline":1,"seq":1,"at":1}]' from groundcrew.runs

@@ -10,8 +10,10 @@ import { type Migration, migrations } from "../../src/postgres/schema.ts";
 import { createDatabase, dropDatabase, run } from "../support/database.ts";
 import { describePostgres, sharedPostgres } from "../support/shared-postgres.ts";
 
+/** The schema version of today. */
+const TODAY = migrations.length;
 const expand: Migration = { worksFor: 1, sql: "alter table groundcrew.runs add column note text" };
-const contract: Migration = { worksFor: 2, sql: "alter table groundcrew.runs drop column reason" };
+const contract: Migration = { worksFor: TODAY + 1, sql: "alter table groundcrew.runs drop column reason" };
 
 describePostgres("migrations", () => {
   let url: string;
@@ -76,7 +78,7 @@ describePostgres("migrations", () => {
     });
     await Promise.all(starts);
     expect(made).toBe(1);
-    expect(await version()).toEqual([{ version: 2, works_for: 1 }]);
+    expect(await version()).toEqual([{ version: TODAY + 1, works_for: 1 }]);
   });
 
   test("nothing to do is one statement, without a lock", async () => {
@@ -89,7 +91,7 @@ describePostgres("migrations", () => {
   test("one that fails leaves nothing of itself, and the one before it stays", async () => {
     const broken: Migration = { worksFor: 1, sql: "create table groundcrew.half (n int); select 1 / 0" };
     await expect(up([...migrations, expand, broken])).rejects.toThrow(/division by zero/);
-    expect(await version()).toEqual([{ version: 2, works_for: 1 }]);
+    expect(await version()).toEqual([{ version: TODAY + 1, works_for: 1 }]);
     expect(await run(url, "select to_regclass('groundcrew.half') as half")).toEqual([{ half: null }]);
     await up([...migrations, expand]);
   });
@@ -103,16 +105,20 @@ describePostgres("migrations", () => {
     const restarted = await openPostgres(url);
     await fly(restarted);
     await restarted.close();
-    expect(await version()).toEqual([{ version: 2, works_for: 1 }]);
+    expect(await version()).toEqual([{ version: TODAY + 1, works_for: 1 }]);
   });
 
   test("a release that the contracted schema is no longer for is refused, and changes nothing", async () => {
     await up([...migrations, expand, contract]);
-    expect(await version()).toEqual([{ version: 3, works_for: 2 }]);
-    await refused(openPostgres(url), "STORE_TOO_NEW", /schema version 3, for releases that know version 2/);
-    await refused(up(migrations), "STORE_TOO_NEW", /this one knows versions up to 1/);
+    expect(await version()).toEqual([{ version: TODAY + 2, works_for: TODAY + 1 }]);
+    await refused(
+      openPostgres(url),
+      "STORE_TOO_NEW",
+      new RegExp(`schema version ${TODAY + 2}, for releases that know version ${TODAY + 1}`),
+    );
+    await refused(up(migrations), "STORE_TOO_NEW", new RegExp(`this one knows versions up to ${TODAY}`));
     await up([...migrations, expand]); // the release in between, which wrote both forms
-    expect(await version()).toEqual([{ version: 3, works_for: 2 }]);
+    expect(await version()).toEqual([{ version: TODAY + 2, works_for: TODAY + 1 }]);
   });
 
   test("an old process that waits for the lock while a newer one contracts is refused behind it", async () => {
@@ -170,6 +176,6 @@ describePostgres("migrations", () => {
     await store.close();
     await reader.query("commit");
     await migrating;
-    expect(await version()).toEqual([{ version: 2, works_for: 1 }]);
+    expect(await version()).toEqual([{ version: TODAY + 1, works_for: 1 }]);
   });
 });

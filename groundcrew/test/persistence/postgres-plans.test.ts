@@ -11,7 +11,7 @@ import { run } from "../support/database.ts";
 import { type Postgres, startPostgres } from "../support/postgres.ts";
 import { describeOwnPostgres } from "../support/shared-postgres.ts";
 import { until } from "../support/until.ts";
-import { fill } from "./million.ts";
+import { FINISHED, fill } from "./million.ts";
 import { hotTables } from "./shards.ts";
 
 /** What a verb may read of one table: some hundreds of open runs, and nothing that grows with the finished ones. */
@@ -19,7 +19,10 @@ const MOST_ROWS = 2_000;
 
 const FAST = { fsync: "off", wal_level: "minimal", max_wal_senders: "0", max_wal_size: "8GB", autovacuum: "off" };
 
-const PARENT = newRunId(1);
+/** One of the open runs, with many children that have ended: the first that a sweep finds. */
+const PARENT = `run_${String(FINISHED + 10_000).padStart(23, "0")}${((FINISHED + 10_000) % 256).toString(16).padStart(2, "0")}`;
+const CHILDREN = `update groundcrew.runs set parent = '${PARENT}' where id in (
+  select id from groundcrew.runs where session is null and finished_at is not null order by finished_at limit 40)`;
 const alice = { tenant: "t7", user: "u7", roles: [] };
 
 /** Events and chunks in one journal: far more than a verb may read. */
@@ -55,6 +58,7 @@ describeOwnPostgres("with a million finished runs", () => {
     claims = await store.claim(worker, ["support", "sales"], 20);
     await store.close();
     await run(database, longJournal((claims[1] as Claim).run.id));
+    await run(database, CHILDREN);
   }, 180_000);
   afterAll(() => server?.remove());
 
@@ -109,7 +113,10 @@ describeOwnPostgres("with a million finished runs", () => {
   const verbs: Record<string, (store: Store) => Promise<unknown>> = {
     renew: (store) => store.renew(worker, 600_000),
     "create, alone": (store) => store.create(newRun({ start: { key: "new", hash: "h" }, blobs: [{ hash: "new", data: "x" }] })),
-    "create, a child": (store) => store.create(newRun({ parent: { run: PARENT, step: "call" } })),
+    "create, a child": (store) => {
+      const { run, epoch } = claims[2] as Claim;
+      return store.create(newRun({ parent: { run: run.id, step: "call", worker, epoch } }));
+    },
     "create, a turn of a session": (store) => store.create(newRun({ session: { id: "s500", busy: "queue", message } })),
     claim: (store) => store.claim(worker, ["support", "sales"], 20),
     "claim, with quotas": (store) => {
@@ -129,6 +136,11 @@ describeOwnPostgres("with a million finished runs", () => {
         }),
       ),
     "append, to its end": (store) => store.append(write({ events: [fact(3)], next: { to: "succeeded" } })),
+    "append, to an end that stops children": (store) => {
+      const [child, { run, epoch }] = claims.slice(3) as [Claim, Claim];
+      const stops = { children: [child.run.id], why: "enough" };
+      return store.append(write({ run: run.id, epoch, events: [fact(2)], next: { to: "failed", stops } }));
+    },
     run: (store) => store.run((claims[0] as Claim).run.id),
     read: (store) => store.read((claims[0] as Claim).run.id, { seq: 0, chunk: 0 }, 100),
     "read, in the middle of a long journal": (store) => store.read(long(), { seq: LONG / 2, chunk: 0 }, 100),
@@ -137,10 +149,13 @@ describeOwnPostgres("with a million finished runs", () => {
     "last, of a long journal": (store) => store.last(long()),
     journal: (store) => store.journal((claims[0] as Claim).run.id),
     last: (store) => store.last((claims[0] as Claim).run.id),
+    "rows, journals and last events of many runs at once": (store) =>
+      Promise.all(claims.slice(2).flatMap(({ run }) => [store.run(run.id), store.journal(run.id), store.last(run.id)])),
     blob: (store) => store.blob("new"),
     session: (store) => store.session("t7", "s7"),
     "sweep, of what is due": (store) =>
       store.sweep({ ...NEVER, limit: 20, runsBefore: Date.now(), chunksBefore: Date.now(), dryRun: false }),
+    "sweep, past children that are kept": (store) => store.sweep({ ...NEVER, limit: 60, runsBefore: Date.now(), dryRun: true }),
     "sweep, of sessions": (store) => store.sweep({ ...NEVER, limit: 50, sessionsBefore: Date.now(), dryRun: false }),
     leave: (store) => store.leave(worker).then(() => true),
   };
@@ -153,7 +168,7 @@ describeOwnPostgres("with a million finished runs", () => {
     "of an agent": { tenant: "t7", agent: "support" },
     "of a session": { tenant: "t7", session: "s7" },
     "of a session, without its tenant": { session: "s7" },
-    "of a parent": { tenant: "t7", parent: PARENT },
+    "of a parent": { tenant: "t1", parent: PARENT },
     "open ones of a tenant": { tenant: "t7", status: ["queued", "running", "parked"] },
   };
   const sessionFilters: Record<string, Omit<SessionFilter, "limit">> = {

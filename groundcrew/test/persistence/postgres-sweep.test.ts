@@ -5,10 +5,10 @@ import { thisWorker } from "../../src/persistence/host.ts";
 import { newRunId, shardOf } from "../../src/persistence/id.ts";
 import type { NewRun, Store, SweepPolicy, SweepReport } from "../../src/persistence/store.ts";
 import { openPostgres } from "../../src/postgres/open.ts";
+import { FakeClock } from "../../src/testing/clock.ts";
 import { createDatabase, dropDatabase, run } from "../support/database.ts";
 import { describePostgres, sharedPostgres } from "../support/shared-postgres.ts";
 import { until, within } from "../support/until.ts";
-import { FakeClock } from "./fake-clock.ts";
 
 const alice = { tenant: "acme", user: "alice", roles: [] };
 const LATER = 100_000;

@@ -1,9 +1,9 @@
 import { afterAll, describe, expect, test } from "vitest";
 import { openPostgres, type PostgresOptions } from "../../src/postgres/open.ts";
+import { FakeClock } from "../../src/testing/clock.ts";
 import { createDatabase, dropDatabase, run } from "../support/database.ts";
 import { describePostgres, sharedPostgres } from "../support/shared-postgres.ts";
 import { conformance } from "./conformance.ts";
-import { FakeClock } from "./fake-clock.ts";
 import { hotTables, lockingAcross, unsharded, writtenTables } from "./shards.ts";
 
 describePostgres("the PostgreSQL store", () => {

@@ -23,9 +23,11 @@ import { thisWorker } from "../../src/persistence/host.ts";
 import { newRunId } from "../../src/persistence/id.ts";
 import type { Claim, Store } from "../../src/persistence/store.ts";
 import { runsQuery, sessionsQuery } from "../../src/sqlite/list.ts";
+import { migrate } from "../../src/sqlite/migrate.ts";
 import { openSqlite } from "../../src/sqlite/open.ts";
+import { migrations } from "../../src/sqlite/schema.ts";
+import { FakeClock } from "../../src/testing/clock.ts";
 import { conformance } from "./conformance.ts";
-import { FakeClock } from "./fake-clock.ts";
 
 const makeDirectory = () => mkdtempSync(join(tmpdir(), "groundcrew-"));
 
@@ -140,6 +142,19 @@ describe("opening", () => {
     const before = readFileSync(file);
     await failsToOpen(file, "STORE_CORRUPT");
     expect(readFileSync(file).equals(before)).toBe(true);
+  });
+
+  test("a store of an older release is brought up to date, with all that is in it", async () => {
+    const db = new DatabaseSync(file);
+    migrate(db, migrations.slice(0, 1), file);
+    db.exec("insert into rates (scope, tokens, at) values ('agent:a', 1, 2)");
+    db.close();
+    const store = await open();
+    expect(await store.breakers()).toEqual([]);
+    const after = new DatabaseSync(file);
+    expect(after.prepare("pragma user_version").get()).toEqual({ user_version: migrations.length });
+    expect(after.prepare("select * from rates").all()).toEqual([{ scope: "agent:a", tokens: 1, at: 2 }]);
+    after.close();
   });
 
   test("a store of a newer release is refused and keeps its version", async () => {
@@ -407,13 +422,13 @@ describe("a claim", () => {
     const plans = statements.map((sql) => ({ sql, steps: stepsOf(sql).map(({ detail }) => detail) }));
     db.close();
     await store.close();
-    expect(plans).toHaveLength(6);
+    expect(plans).toHaveLength(7);
     for (const { sql, steps } of plans) {
       const ofRuns = steps.filter((step) => /^(SEARCH|SCAN) (runs|r)\b/.test(step));
       expect(ofRuns.length, sql).toBeGreaterThan(0);
       for (const step of ofRuns) {
         expect(step, sql).toMatch(
-          /^SEARCH .*(INTEGER PRIMARY KEY|runs_(ready|resumed) \(agent=\? AND tenant[=>]\?\)|runs_timed|runs_of_(agent|tenant))/,
+          /^SEARCH .*(INTEGER PRIMARY KEY|runs_(ready|resumed) \(agent=\? AND tenant[=>]\?\)|runs_late \(agent=\? AND end_by<\?\)|runs_timed|runs_of_(agent|tenant))/,
         );
       }
     }
