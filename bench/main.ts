@@ -15,6 +15,7 @@ import { printJson, printLine, printTable } from "./print.ts";
 const NAMES = [
   "throughput",
   "step",
+  "gates",
   "start",
   "recovery",
   "history",

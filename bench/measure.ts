@@ -1,5 +1,6 @@
 /** Measures one thing, in a process of its own: `node bench/measure.ts step`. Under a profiler this is the process to watch. */
 import type { Figure } from "./figure.ts";
+import { gates } from "./gates.ts";
 import { history, pgHistory } from "./history.ts";
 import { journal } from "./journal.ts";
 import { loopDelay } from "./loop-delay.ts";
@@ -13,6 +14,7 @@ import { throughput } from "./throughput.ts";
 const benchmarks: Record<string, () => Promise<Figure[]>> = {
   throughput,
   step,
+  gates,
   start,
   recovery,
   history,

@@ -2,44 +2,23 @@
  * What an author brings: an agent (an AI SDK model, instructions and tools, untouched, with a policy beside the tools) or a
  * flow (a plain async function). Both are checked here, before anything runs.
  */
-import type { InferToolInput, InferToolOutput, LanguageModel, ModelMessage, OutputInterface, ToolLoopAgentSettings, ToolSet } from "ai";
+import type { LanguageModel, ModelMessage, OutputInterface, ToolLoopAgentSettings, ToolSet } from "ai";
 import { type Duration, duration } from "./clock.ts";
-import { describe, type ErrorCode, GroundcrewError } from "./errors.ts";
+import { describe, type ErrorCode, GroundcrewError, misset } from "./errors.ts";
+import type { Classify } from "./failure.ts";
 import {
-  DEFAULT_HISTORY_TURNS,
-  DEFAULT_RUN_DEADLINE_MS,
-  DEFAULT_STEP_CAP,
-  DEFAULT_TOOL_TIMEOUT_MS,
-  MAX_NAME_CHARS,
-  MAX_STEP_CAP,
-} from "./limits.ts";
-
-/** What happens to the world when a step runs; see G3. `once`, the default, is never repeated on a guess. */
-export type Effect = "read" | "idempotent" | "keyed" | "once";
-
-/** Facts about one tool, beside the tool. */
-export interface ToolPolicy<INPUT = unknown, OUTPUT = unknown> {
-  /** Default `once`. */
-  effect?: Effect;
-  /**
-   * For `keyed`: what makes two calls the same action, e.g. `(input) => input.orderId`. The tool finds the whole key in
-   * `currentCall().key` and hands it to its provider. Default: one key per call, the same for each attempt.
-   */
-  key?: (input: INPUT) => string;
-  /** One attempt may take this long. Default 5 minutes. A `once` tool past it has an unknown outcome, any other has failed. */
-  timeout?: Duration;
-  /**
-   * For `once`: finds out what became of a call whose outcome nobody saw. Must not act, only look. Answering `"unknown"`, or
-   * throwing, leaves the question to a person.
-   */
-  reconcile?: (input: INPUT, call: { key: string; signal: AbortSignal }) => Promise<Reconciled<OUTPUT>> | Reconciled<OUTPUT>;
-}
-
-export type Reconciled<OUTPUT> = { happened: true; result?: OUTPUT } | { happened: false } | "unknown";
-
-export type PolicyMap<TOOLS extends ToolSet> = {
-  [NAME in keyof TOOLS]?: ToolPolicy<InferToolInput<TOOLS[NAME]>, InferToolOutput<TOOLS[NAME]>>;
-};
+  type CheckedFallback,
+  type CheckedFaults,
+  checkFallbacks,
+  checkFaults,
+  checkTimeouts,
+  type Fallback,
+  type Faults,
+  isModel,
+  type Timeouts,
+} from "./faults.ts";
+import { DEFAULT_HISTORY_TURNS, DEFAULT_RUN_DEADLINE_MS, DEFAULT_STEP_CAP, MAX_NAME_CHARS, MAX_STEP_CAP } from "./limits.ts";
+import { type CheckedPolicy, checkPolicies, type Effect, type PolicyMap, type Reconciled } from "./policy.ts";
 
 /** How much of something may be at work, over all workers. What is over the limit waits; nothing fails of it. */
 export interface Limits {
@@ -61,6 +40,10 @@ export interface AgentOptions<TOOLS extends ToolSet> {
   historyTurns?: number;
   /** How many of its runs may be at work, over all workers. Default: any number. */
   limits?: Limits;
+  /** Models that take over, in this order, when the agent's own is down. */
+  fallback?: readonly Fallback[];
+  /** What happens when models and tools fail. */
+  faults?: Faults;
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: the AI SDK's own variance for settings of any tools, context and output
@@ -77,6 +60,9 @@ export interface Agent<TOOLS extends ToolSet = ToolSet, OUTPUT = unknown> {
   readonly deadlineMs: number;
   readonly historyTurns: number;
   readonly limits: CheckedLimits | undefined;
+  readonly fallback: readonly CheckedFallback[];
+  readonly faults: CheckedFaults;
+  readonly timeouts: Timeouts;
   /** Settings that have no meaning under a durable loop and are not used; empty for most agents. */
   readonly ignored: readonly string[];
   /** Only for types: what a run of this agent gives. */
@@ -86,14 +72,6 @@ export interface Agent<TOOLS extends ToolSet = ToolSet, OUTPUT = unknown> {
 export interface CheckedLimits {
   concurrency?: number;
   rate?: { runs: number; perMs: number };
-}
-
-/** A policy with its defaults filled in. */
-export interface CheckedPolicy {
-  effect: Effect;
-  timeoutMs: number;
-  key: ((input: unknown) => string) | undefined;
-  reconcile: ToolPolicy["reconcile"] | undefined;
 }
 
 /** The AI SDK does not name this type of its own. */
@@ -128,7 +106,7 @@ export function agent(name: string, given: unknown): Agent {
   checkName("AGENT_INVALID", "agent name", name);
   checkSettings(name, given);
   const settings = given as AnySettings & AgentOptions<ToolSet>;
-  const { policy, steps, deadline, historyTurns, limits, ...rest } = settings;
+  const { policy, steps, deadline, historyTurns, limits, fallback, faults, timeout, ...rest } = settings;
   const tools: ToolSet = settings.tools ?? {};
   checkTools(name, tools);
   return Object.freeze({
@@ -141,6 +119,9 @@ export function agent(name: string, given: unknown): Agent {
     deadlineMs: deadline === undefined ? DEFAULT_RUN_DEADLINE_MS : duration(deadline, `agent "${name}".deadline`),
     historyTurns: checkCount(`agent "${name}".historyTurns`, historyTurns ?? DEFAULT_HISTORY_TURNS, MAX_STEP_CAP),
     limits: checkLimits(`agent "${name}".limits`, limits, "AGENT_INVALID"),
+    fallback: checkFallbacks(`agent "${name}".fallback`, fallback),
+    faults: checkFaults(`agent "${name}".faults`, faults),
+    timeouts: checkTimeouts(`agent "${name}".timeout`, timeout),
     ignored: ignoredOf(name, settings),
   } as const);
 }
@@ -177,7 +158,7 @@ const REFUSED = ["toolApproval", "experimental_toolApprovalSecret", "experimenta
 
 function checkSettings(name: string, settings: unknown): void {
   if (typeof settings !== "object" || settings === null) {
-    throw invalid(`agent "${name}" settings`, "an object with a `model`", settings);
+    throw misset(`agent "${name}" settings`, "an object with a `model`", settings);
   }
   const given = settings as Record<string, unknown>;
   if (given["version"] === "agent-v1") {
@@ -186,8 +167,7 @@ function checkSettings(name: string, settings: unknown): void {
     });
   }
   const model = given["model"];
-  const isModel = typeof model === "string" ? model !== "" : typeof model === "object" && model !== null && "doStream" in model;
-  if (!isModel) throw invalid(`agent "${name}".model`, 'an AI SDK model or a model id such as "openai/gpt-5.6"', model);
+  if (!isModel(model)) throw misset(`agent "${name}".model`, 'an AI SDK model or a model id such as "openai/gpt-5.6"', model);
   for (const field of REFUSED) {
     if (given[field] !== undefined) {
       throw new GroundcrewError("AGENT_INVALID", `Agent "${name}" sets \`${field}\`, which this release does not enforce.`, {
@@ -200,7 +180,7 @@ function checkSettings(name: string, settings: unknown): void {
 
 function checkTools(name: string, tools: ToolSet): void {
   for (const [toolName, tool] of Object.entries(tools)) {
-    if (typeof tool !== "object" || tool === null) throw invalid(`agent "${name}".tools.${toolName}`, "an AI SDK tool", tool);
+    if (typeof tool !== "object" || tool === null) throw misset(`agent "${name}".tools.${toolName}`, "an AI SDK tool", tool);
     const isOurs = tool.type === undefined || tool.type === "function" || tool.type === "dynamic";
     if (isOurs && typeof tool.execute !== "function") {
       throw new GroundcrewError("AGENT_INVALID", `Tool "${toolName}" of agent "${name}" has no \`execute\`.`, {
@@ -219,60 +199,6 @@ function checkTools(name: string, tools: ToolSet): void {
   }
 }
 
-function checkPolicies(name: string, tools: ToolSet, policies: PolicyMap<ToolSet>): ReadonlyMap<string, CheckedPolicy> {
-  for (const toolName of Object.keys(policies)) {
-    if (!Object.hasOwn(tools, toolName)) {
-      const known = Object.keys(tools).join(", ") || "none";
-      throw new GroundcrewError("POLICY_INVALID", `Agent "${name}" has a policy for "${toolName}", but no such tool.`, {
-        value: toolName,
-        fix: `Its tools are: ${known}.`,
-      });
-    }
-  }
-  return new Map(
-    Object.keys(tools).map((toolName) => [toolName, checkPolicy(`agent "${name}".policy.${toolName}`, policyOf(policies, toolName))]),
-  );
-}
-
-/** Own only: a tool may have a name that every object inherits, such as `constructor`. */
-function policyOf(policies: PolicyMap<ToolSet>, toolName: string): ToolPolicy {
-  return (Object.hasOwn(policies, toolName) ? policies[toolName] : undefined) ?? {};
-}
-
-export const EFFECTS: readonly Effect[] = ["read", "idempotent", "keyed", "once"];
-const POLICY_FIELDS = ["effect", "key", "timeout", "reconcile"];
-
-function checkPolicy(field: string, policy: ToolPolicy): CheckedPolicy {
-  if (typeof policy !== "object" || policy === null) throw invalid(field, "an object", policy, "POLICY_INVALID");
-  for (const given of Object.keys(policy)) {
-    if (!POLICY_FIELDS.includes(given)) {
-      throw new GroundcrewError("POLICY_INVALID", `\`${field}.${given}\` is not a policy field.`, {
-        value: given,
-        fix: `Known fields: ${POLICY_FIELDS.join(", ")}.`,
-      });
-    }
-  }
-  const { effect = "once", key, timeout, reconcile } = policy;
-  if (!EFFECTS.includes(effect)) throw invalid(`${field}.effect`, `one of ${EFFECTS.join(", ")}`, effect, "POLICY_INVALID");
-  if (key !== undefined && typeof key !== "function")
-    throw invalid(`${field}.key`, "a function of the tool's input", key, "POLICY_INVALID");
-  if (key !== undefined && effect !== "keyed") {
-    throw new GroundcrewError("POLICY_INVALID", `\`${field}.key\` is set, but the effect is "${effect}".`, {
-      fix: 'Set `effect: "keyed"`.',
-    });
-  }
-  if (reconcile !== undefined && typeof reconcile !== "function") {
-    throw invalid(`${field}.reconcile`, "a function of the tool's input", reconcile, "POLICY_INVALID");
-  }
-  if (reconcile !== undefined && effect !== "once") {
-    throw new GroundcrewError("POLICY_INVALID", `\`${field}.reconcile\` is set, but a "${effect}" tool is simply repeated.`, {
-      fix: 'Remove it, or set `effect: "once"`.',
-    });
-  }
-  const timeoutMs = timeout === undefined ? DEFAULT_TOOL_TIMEOUT_MS : duration(timeout, `${field}.timeout`);
-  return { effect, timeoutMs, key: key as CheckedPolicy["key"], reconcile };
-}
-
 /** One step of a flow, as the step's function sees it. */
 export interface FlowStep {
   /** Fires when the run is cancelled, the step's time is over, or another worker has taken the run. */
@@ -288,6 +214,10 @@ export interface StepOptions<OUTPUT> {
   effect?: Effect;
   /** One attempt may take this long. Default 5 minutes. */
   timeout?: Duration;
+  /** Attempts, when one fails in a way that may pass. Default 3, and always 1 for `once`. */
+  attempts?: number;
+  /** Says what a failure is worth when the runtime's own verdict is wrong: see `ToolPolicy.classify`. */
+  classify?: Classify;
   /** What the step depends on. When a resumed run comes with other arguments, the step is refused instead of reusing the old value. */
   args?: unknown;
   /** For `once`: see `ToolPolicy.reconcile`. */
@@ -357,7 +287,7 @@ export function flow<INPUT, OUTPUT>(
   options: FlowOptions = {},
 ): Flow<INPUT, OUTPUT> {
   checkName("AGENT_INVALID", "flow name", name);
-  if (typeof body !== "function") throw invalid(`flow "${name}"`, "an async function", body);
+  if (typeof body !== "function") throw misset(`flow "${name}"`, "an async function", body);
   const deadlineMs = options.deadline === undefined ? DEFAULT_RUN_DEADLINE_MS : duration(options.deadline, `flow "${name}".deadline`);
   const limits = checkLimits(`flow "${name}".limits`, options.limits, "AGENT_INVALID");
   return Object.freeze({ kind: "flow", name, body, deadlineMs, limits } as const);
@@ -384,7 +314,7 @@ const LIMITS = ["concurrency", "rate"];
 export function checkLimits(field: string, limits: Limits | undefined, code: ErrorCode): CheckedLimits | undefined {
   if (limits === undefined) return undefined;
   const isPlain = typeof limits === "object" && limits !== null && Object.getPrototypeOf(limits) === Object.prototype; // no promise, no list
-  if (!isPlain) throw invalid(field, "an object with `concurrency`, `rate` or both", limits, code);
+  if (!isPlain) throw misset(field, "an object with `concurrency`, `rate` or both", limits, code);
   const unknown = Object.keys(limits).find((given) => !LIMITS.includes(given));
   if (unknown !== undefined) {
     throw new GroundcrewError(code, `\`${field}.${unknown}\` is not a limit.`, {
@@ -393,7 +323,7 @@ export function checkLimits(field: string, limits: Limits | undefined, code: Err
     });
   }
   const { concurrency, rate } = limits;
-  if (concurrency !== undefined && !isCount(concurrency)) throw invalid(`${field}.concurrency`, "a whole number from 1", concurrency, code);
+  if (concurrency !== undefined && !isCount(concurrency)) throw misset(`${field}.concurrency`, "a whole number from 1", concurrency, code);
   return {
     ...(concurrency !== undefined && { concurrency }),
     ...(rate !== undefined && { rate: checkRate(`${field}.rate`, rate, code) }),
@@ -401,10 +331,10 @@ export function checkLimits(field: string, limits: Limits | undefined, code: Err
 }
 
 function checkRate(field: string, rate: NonNullable<Limits["rate"]>, code: ErrorCode): { runs: number; perMs: number } {
-  if (typeof rate !== "object" || rate === null) throw invalid(field, 'an object such as { runs: 100, per: "1m" }', rate, code);
-  if (!isCount(rate.runs)) throw invalid(`${field}.runs`, "a whole number from 1", rate.runs, code);
+  if (typeof rate !== "object" || rate === null) throw misset(field, 'an object such as { runs: 100, per: "1m" }', rate, code);
+  if (!isCount(rate.runs)) throw misset(`${field}.runs`, "a whole number from 1", rate.runs, code);
   const perMs = duration(rate.per, `${field}.per`);
-  if (perMs < 1) throw invalid(`${field}.per`, "at least a millisecond", rate.per, code);
+  if (perMs < 1) throw misset(`${field}.per`, "at least a millisecond", rate.per, code);
   return { runs: rate.runs, perMs };
 }
 
@@ -413,10 +343,6 @@ function isCount(value: unknown): boolean {
 }
 
 function checkCount(field: string, value: number, max: number): number {
-  if (!Number.isInteger(value) || value < 1 || value > max) throw invalid(field, `a whole number from 1 to ${max}`, value);
+  if (!Number.isInteger(value) || value < 1 || value > max) throw misset(field, `a whole number from 1 to ${max}`, value);
   return value;
-}
-
-function invalid(field: string, expected: string, value: unknown, code: ErrorCode = "AGENT_INVALID"): GroundcrewError {
-  return new GroundcrewError(code, `Expected \`${field}\` to be ${expected}, got ${describe(value)}.`, { value });
 }

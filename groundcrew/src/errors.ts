@@ -29,6 +29,7 @@ const ERRORS = {
   RUN_FINISHED: { status: 409, user: "This run has already finished." },
   RUN_ACTIVE: { status: 409, user: "This run is still active." },
   STEP_NOT_UNKNOWN: { status: 409, user: "The outcome of this step is already known." },
+  OVERLOADED: { status: 429, user: "The service has too much to do. Try again in a moment." },
   INBOX_FULL: { status: 429, user: "Too many messages are waiting. Try again in a moment." },
 
   // Runs: how one can end, other than well.
@@ -39,6 +40,8 @@ const ERRORS = {
   STEP_UNKNOWN: { status: 500, user: "An action was requested but its result is unknown. It is being checked." },
   MODEL_FAILED: { status: 502, user: "The AI model could not answer." },
   TOOL_FAILED: { status: 502, user: "A tool that the assistant needed has failed." },
+  RETRIES_EXHAUSTED: { status: 502, user: "A service that is needed is not available. An operator has to look at it." },
+  QUARANTINED: { status: 500, user: "The run was stopped because it disturbs the service. An operator has to look at it." },
   STEP_FAILED: { status: 500, user: "A step of the work has failed." },
   CHILD_FAILED: { status: 500, user: "A part of the work has failed." },
   OUTPUT_INVALID: { status: 500, user: "The assistant's answer did not have the expected form." },
@@ -54,6 +57,7 @@ const ERRORS = {
   STORE_DIFFERS: { status: 409, user: "The service is being moved. Try again in a moment." },
   EVENT_UNREADABLE: { status: 500, user: "The record of this run cannot be read. An operator has to look at it." },
   SUPERSEDED: { status: 409, user: "The run was continued elsewhere." },
+  LOOP_BLOCKED: { status: 503, user: "The service is busy. Try again in a moment." },
   CLOSED: { status: 503, user: "The service is shutting down. Try again in a moment." },
   UNREACHABLE: { status: 503, user: "The service cannot be reached. Try again in a moment." },
   BIND_REFUSED: { status: 500, user: "The service is not set up correctly." },
@@ -138,6 +142,11 @@ export function describe(value: unknown): string {
   if (typeof value === "object") return Array.isArray(value) ? `an array of ${value.length}` : "an object";
   if (typeof value === "function") return "a function";
   return String(value);
+}
+
+/** A setting that is not what it has to be. */
+export function misset(field: string, expected: string, value: unknown, code: ErrorCode = "AGENT_INVALID"): GroundcrewError {
+  return new GroundcrewError(code, `Expected \`${field}\` to be ${expected}, got ${describe(value)}.`, { value });
 }
 
 /** What of an error is recorded in a journal and can be told again: no stack, which differs between two executions. */

@@ -4,7 +4,6 @@ export {
   type AgentOptions,
   agent,
   type Definition,
-  type Effect,
   type Flow,
   type FlowContext,
   type FlowOptions,
@@ -12,14 +11,13 @@ export {
   flow,
   type GenerateRequest,
   type Limits,
-  type PolicyMap,
-  type Reconciled,
   type StepOptions,
-  type ToolPolicy,
 } from "./agent.ts";
 export { type Call, callOrUndefined, currentCall, type SessionPart, sessionState } from "./call.ts";
 export type { Clock, Duration } from "./clock.ts";
 export { type ErrorCode, GroundcrewError, isError } from "./errors.ts";
+export { type Chance, type Classify, FAILURE_REASONS, type Failure, type FailureReason } from "./failure.ts";
+export type { Fallback, Faults } from "./faults.ts";
 export type { Event, ParkReason, Resolution } from "./persistence/event.ts";
 export type { ClassCodec } from "./persistence/rich.ts";
 export type {
@@ -34,6 +32,7 @@ export type {
   Store,
   SweepReport,
 } from "./persistence/store.ts";
+export type { Effect, PolicyMap, Reconciled, ToolPolicy } from "./policy.ts";
 export type { Principal } from "./principal.ts";
 export {
   type AgentRequest,
@@ -52,4 +51,6 @@ export {
 } from "./runtime.ts";
 export { openSqlite } from "./sqlite/open.ts";
 export type { FeedItem } from "./stream/feed.ts";
-export type { ProgressData, StatusData } from "./stream/ui-chunk.ts";
+export type { AnswerMetadata, ProgressData, StatusData } from "./stream/ui-chunk.ts";
+export { type IsolateOptions, isolate } from "./tool/isolate.ts";
+export type { IsolatedCall, IsolatedModule } from "./tool/isolated.ts";

@@ -36,8 +36,35 @@ export const DEFAULT_TOOL_TIMEOUT_MS = 5 * 60_000;
 /** One attempt of a model call. Reasoning models are slow, but not slower than this. */
 export const DEFAULT_MODEL_TIMEOUT_MS = 10 * 60_000;
 
-/** Attempts of a model call before the step has failed. A tool has one: its failure is told to the model. */
-export const MAX_ATTEMPTS = 3;
+/** Failed attempts of a model step that names no number: with the waits between them some four minutes. */
+export const DEFAULT_MODEL_ATTEMPTS = 8;
+
+/** Attempts of a tool, or of a step of a flow, that may be repeated: past a hiccup, not past an outage that its model can talk about. */
+export const DEFAULT_TOOL_ATTEMPTS = 3;
+
+/** Attempts that anybody may ask for: each of them is in the journal. */
+export const MAX_STEP_ATTEMPTS = 100;
+
+/** With another candidate left, one that fails is tried this often: once more for a hiccup, then whoever waits is better served elsewhere. */
+export const ATTEMPTS_BEFORE_FALLBACK = 2;
+
+/** Models behind an agent's first. */
+export const MAX_FALLBACKS = 10;
+
+/** How long one model step is tried, waiting included: outlasts an outage over night. */
+export const DEFAULT_PATIENCE_MS = 24 * 3_600_000;
+
+/** A candidate that asks for a longer wait than this gives way to the next, if there is one. */
+export const LONGEST_WAIT_WITH_FALLBACK_MS = 5_000;
+
+/** Deaths in a row with the run's own code at work, from which on it is tried alone: another run beside it may have been the cause. */
+export const SUSPECT_DEATHS = 2;
+
+/** Deaths in a row, the last of them alone, after which a run is quarantined. */
+export const MAX_DEATHS = 5;
+
+/** Takeovers in a row without any step's end: deploys and lost machines do not come to this many, a run that kills its process between its steps does. */
+export const MAX_BARREN_TAKEOVERS = 50;
 
 /** Tool calls of one model step that run side by side; the rest wait their turn. */
 export const MAX_PARALLEL_TOOLS = 16;
@@ -107,6 +134,66 @@ export const REPLAY_HOLD_MS = 10_000;
 
 /** Longest wait before a retry that a provider may ask for. */
 export const MAX_RETRY_WAIT_MS = 10 * 60_000;
+
+/** The first wait before a retry is somewhere between nothing and this; each further failure doubles it. Most hiccups are over by then. */
+export const FIRST_BACKOFF_MS = 500;
+
+/** Longest wait before a retry that nobody asked for: an outage of minutes costs a call per minute and run, and its end is noticed within one. */
+export const MAX_BACKOFF_MS = 60_000;
+
+/** Runs that were sent away until the same moment come back over this part of their wait after it, and not all at once. */
+export const RETRY_SPREAD = 0.1;
+
+/** Failures within the window from which on a breaker may open: fewer are hiccups, which retries are for. */
+export const BREAKER_FAILURES = 5;
+
+/** What a breaker remembers of the calls before: more than half of them have to have failed. Long enough for five calls of a slow model side by side. */
+export const BREAKER_WINDOW_MS = 60_000;
+
+/** The window moves on in pieces of this length. */
+export const BREAKER_SLOT_MS = 5_000;
+
+/** How long a breaker is open at first: a restart of what is called is over by then. */
+export const FIRST_BREAKER_MS = 5_000;
+
+/** The longest it is open, and the longest its probe is waited for: an outage costs a call a minute, and its end is noticed within one. */
+export const MAX_BREAKER_MS = 60_000;
+
+/** What an open breaker sent away comes back over this part of the time that it was open for, after it: a thousand runs over half a minute. */
+export const BREAKER_SPREAD = 0.5;
+
+/** Breakers, and providers with a pace, that are known at a time, here and in the store. More than that are no models and tools, but names made up on the way. */
+export const MAX_BREAKERS = 1_000;
+
+/** A model's or a tool's name within a breaker's: an index of PostgreSQL takes 2,700 bytes. */
+export const MAX_BREAKER_KEY_CHARS = 600;
+
+/** A closed breaker stays in the store for this long, so that whoever knows an older state of it is refused. Longer than a probe may take. */
+export const BREAKER_MEMORY_MS = 3_600_000;
+
+/** A process in which calls begin to fail looks for what the others know, at most this often. */
+export const BREAKER_LOOK_MS = 1_000;
+
+/** The number of calls in flight to a provider in trouble is halved at most this often: one burst of refusals is one sign. */
+export const PACE_STEP_MS = 1_000;
+
+/** A provider without trouble and without a queue for this long is asked without a limit of ours again: limits on calls are counted per minute. */
+export const PACE_QUIET_MS = 60_000;
+
+/** Calls of one process that wait for their turn at one provider. Beyond it a run is better off parked. */
+export const MAX_PACE_WAITERS = 1_000;
+
+/** A provider that wants no call for longer than this finds the runs parked, not waiting in memory. */
+export const LONGEST_PACE_WAIT_MS = 5_000;
+
+/** Errors looked at when one has another as its cause. Wrappers are a few deep; what is deeper is a cycle or an accident. */
+export const MAX_CAUSES = 32;
+
+/** Text of one error that is searched for what it means. Providers say it in the first lines; the rest is a page of HTML. */
+export const MAX_EVIDENCE_CHARS = 8_192;
+
+/** Headers of one failed answer that are looked at. */
+export const MAX_FAILURE_HEADERS = 128;
 
 /** Rows of one page of a list over HTTP. */
 export const MAX_LIST_PAGE = 200;
@@ -186,6 +273,9 @@ export const POSTGRES_READERS = 5;
 /** Pages of different runs, or places in them, that one statement asks PostgreSQL for: bounds what one answer weighs. */
 export const MAX_PAGES = 64;
 
+/** Runs whose rows, or journals, one statement asks PostgreSQL for: bounds what one answer weighs. */
+export const MAX_JOURNALS = 64;
+
 /** When a statement has had no answer for this long, somebody looks whether the server is still there. */
 export const POSTGRES_SILENCE_MS = 2_000;
 
@@ -204,7 +294,7 @@ export const POSTGRES_STATEMENT_MS = 10_000;
  */
 export const POSTGRES_IDLE_MS = 3_000;
 
-/** Longest pause between two tries of a statement that met a server which is away. */
+/** Longest pause between two tries of a statement, or of a group commit, that met a server which is away. */
 export const MAX_POSTGRES_PAUSE_MS = 250;
 
 /** Changes are announced to other processes at most this often: a burst is one notification. */
@@ -260,3 +350,36 @@ export const MIN_LANES = 64;
 
 /** A listening connection that nobody needs any more is kept for this long: watchers come and go with every request. */
 export const EAR_LINGER_MS = 10_000;
+
+/** Isolated tools at work at a time in one process; the rest wait their turn. Each wants a core, and some 60 MB before it begins. */
+export const MAX_ISOLATED_CALLS = 4;
+
+/** Memory of an isolated tool beyond that of an empty process: room for a large document, not for a leak. */
+export const DEFAULT_ISOLATED_MEMORY_MB = 512;
+
+/** How often an isolated tool's memory is looked at. In this time it may take some 100 MB more than it is given. */
+export const ISOLATED_MEMORY_CHECK_MS = 50;
+
+/** An event loop that did not go round for this long was blocked: by then other runs' tokens, heartbeats and timers have waited for it. */
+export const LOOP_BLOCKED_MS = 1_000;
+
+/** How often the event loop is looked at: a block is known to this, and this long after its end. */
+export const LOOP_LOOK_MS = 250;
+
+/** How often a worker reads which breakers the others have opened: a third of a lease, when leases are of the usual length. */
+export const BREAKER_REFRESH_MS = 3_000;
+
+/** Requests that one process answers at the same time. Most of them wait for a run's end: a thousand cost some megabytes. */
+export const MAX_REQUESTS = 1_000;
+
+/** Streams that one process keeps open: some ten kilobytes each, and a look at the store every 20 ms for all of them. */
+export const MAX_STREAMS = 10_000;
+
+/** Bodies of requests in memory at the same time. A flood of the largest there may be does not fill a small machine. */
+export const MAX_BODIES_BYTES = 256 * 1024 * 1024;
+
+/** A request has to be here whole after this: one that trickles in holds a place, and memory, that others are refused for. */
+export const MAX_UPLOAD_MS = 60_000;
+
+/** Who was refused for too much work tries again after this: what is at work now is over by then, or it is refused again. */
+export const OVERLOADED_RETRY_MS = 1_000;

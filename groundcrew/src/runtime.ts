@@ -2,6 +2,8 @@
 import type { Agent, Definition, Flow } from "./agent.ts";
 import { type Clock, type Duration, duration, systemClock } from "./clock.ts";
 import { describe, GroundcrewError } from "./errors.ts";
+import { Breakers } from "./fault/breaker.ts";
+import { Paces } from "./fault/pace.ts";
 import { DEFAULT_CONCURRENCY, DEFAULT_LEASE_MS, KEEP_ALIVE_MS, MIN_LEASE_MS } from "./limits.ts";
 import { Codec } from "./persistence/codec.ts";
 import { thisWorker } from "./persistence/host.ts";
@@ -250,6 +252,8 @@ export class Crew {
       agents: this.agents,
       unsettled: new Map(),
       random: Math.random,
+      breakers: new Breakers({ store, random: Math.random, onTrouble: this.#onTrouble }),
+      paces: new Paces({ clock, random: Math.random }),
     };
     const options = {
       concurrency: this.#concurrency,
@@ -273,6 +277,7 @@ export class Crew {
         store,
         codec: this.#codec,
         clock: clockOf(store, this.#clock),
+        agents: this.agents,
         poke: () => this.#worker?.poke(),
         lendAHand,
         closed: this.#closed.signal,

@@ -1,6 +1,9 @@
 import type { Clock } from "../clock.ts";
 import { GroundcrewError } from "../errors.ts";
 
+/** How an effect ended that nobody waited for any more. */
+export type Late<T> = { value: T } | { error: unknown };
+
 export interface Bounds {
   /** For the error. */
   name: string;
@@ -15,23 +18,25 @@ export interface Bounds {
 /**
  * Runs `effect` with a signal of its own, which fires when its time is over or the run has to stop, and stops waiting for it
  * then. That means that nobody waits any longer, not that nothing happened: what it means for the step is the caller's to say.
- * A result that comes later is dropped.
+ * What comes later changes nothing any more; `onLate` is told.
  * @throws GroundcrewError `STEP_TIMEOUT`; the reason of `signal`; otherwise what `effect` throws.
  */
 export function withDeadline<T>(
-  { name, timeoutMs, clock, signal, graceMs }: Bounds,
+  { name, timeoutMs, clock, signal, graceMs, onLate }: Bounds & { onLate?: (late: Late<T>) => void },
   effect: (signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
   if (signal.aborted) return Promise.reject(signal.reason);
   return new Promise((resolve, reject) => {
     const own = new AbortController();
     let cancelGrace = () => {};
+    let isLate = false;
     const settle = () => {
       cancelDeadline();
       cancelGrace();
       signal.removeEventListener("abort", stop);
     };
     const giveUp = (reason: unknown) => {
+      isLate = true;
       settle();
       own.abort(reason);
       reject(reason);
@@ -43,7 +48,18 @@ export function withDeadline<T>(
     };
     const cancelDeadline = clock.after(timeoutMs, () => giveUp(tooLong(name, timeoutMs)));
     signal.addEventListener("abort", stop);
-    effect(own.signal).then(resolve, reject).finally(settle);
+    const end = (late: Late<T>) => {
+      if (!isLate) return "error" in late ? reject(late.error) : resolve(late.value);
+      const isEcho = "error" in late && late.error === own.signal.reason; // it ended because it was told to
+      return isEcho ? undefined : onLate?.(late);
+    };
+    (async () => effect(own.signal))()
+      .then(
+        (value) => end({ value }),
+        (error) => end({ error }),
+      )
+      .catch(() => {}) // what comes of telling it has nobody left to go to
+      .finally(settle);
   });
 }
 

@@ -5,12 +5,14 @@
 import { isDeepStrictEqual } from "node:util";
 import type { Definition } from "../agent.ts";
 import { GroundcrewError, isError, toErrorRecord } from "../errors.ts";
+import { dangerOf } from "../fault/quarantine.ts";
 import type { Fact } from "../persistence/event.ts";
 import type { Claim, TerminalStatus, Transition } from "../persistence/store.ts";
 import { Execution, type ExecutionDeps, type Halt } from "./execution.ts";
 import { runFlow } from "./flow.ts";
 import { runAgent } from "./loop.ts";
 import { SessionState } from "./session-state.ts";
+import { isStoreTrouble } from "./trouble.ts";
 
 /** @throws GroundcrewError `EVENT_UNREADABLE`; what the store throws */
 export async function takeUp(deps: ExecutionDeps, claim: Claim): Promise<Execution> {
@@ -24,8 +26,31 @@ export async function takeUp(deps: ExecutionDeps, claim: Claim): Promise<Executi
   await loadSessionState(execution);
   execution.receive(claim.signals);
   execution.heedCancel();
-  if (deps.clock.now() >= claim.run.deadline) execution.halt({ to: "expired" });
+  heedTime(execution);
+  quarantine(execution);
   return execution;
+}
+
+/** What a run may take: its whole life, its time in the queue, and the time that workers spend on it. */
+function heedTime(execution: Execution): void {
+  const { deps, run, state } = execution;
+  const now = deps.clock.now();
+  const startBy = state.created?.startBy;
+  if (now >= run.deadline) execution.halt({ to: "expired" });
+  if (startBy !== undefined && run.epoch === 1 && now > startBy)
+    execution.halt({ to: "expired", why: "it could not begin in the time it was given" });
+  const definition = deps.agents.get(run.agent);
+  if (definition?.kind === "agent" && definition.timeouts.totalMs !== undefined) execution.limitWork(definition.timeouts.totalMs);
+}
+
+/** A run that kills its process is not given another. `retry` does. */
+function quarantine(execution: Execution): void {
+  const danger = dangerOf(execution.state);
+  if (danger === undefined) return;
+  const steps = [...execution.state.steps.values()].filter(({ status }) => status === "abandoned").map(({ name }) => `"${name}"`);
+  const at = steps.length > 0 ? `, the last time in ${steps.join(", ")}` : "";
+  const detail = `${danger}${at}. \`retry\` gives it another chance; a tool that does this belongs in a process of its own (\`isolate\`).`;
+  execution.halt({ to: "parked", reason: "attention", code: "QUARANTINED", dueAt: execution.run.deadline, detail });
 }
 
 /**
@@ -70,11 +95,19 @@ type Outcome = { output: unknown } | { error: unknown } | { halt: Halt };
  * @throws what made the run somebody else's: `SUPERSEDED`, or what the store said when it did not take a write
  */
 export async function drive(execution: Execution): Promise<void> {
+  try {
+    await untilGivenUp(execution);
+  } finally {
+    execution.end();
+  }
+}
+
+async function untilGivenUp(execution: Execution): Promise<void> {
   const definition = execution.deps.agents.get(execution.run.agent) as Definition;
   for (;;) {
     const outcome = await outcomeOf(execution, definition);
     if ("halt" in outcome && outcome.halt.to === "lost") throw outcome.halt.error;
-    if ("error" in outcome && isStoreTrouble(execution, outcome.error)) throw outcome.error;
+    if ("error" in outcome && isOfTheRuntime(execution, outcome.error)) throw outcome.error;
     if ((await finish(execution, outcome)) === "written") return;
     execution.receive(await messagesFor(execution)); // a message came as the run was about to end: it is answered first
   }
@@ -98,9 +131,8 @@ async function outcomeOf(execution: Execution, definition: Definition): Promise<
  * What the store said to the runtime's own reads and writes is no failure of the run: who takes it up next goes on. A step that
  * has failed with such an error, as one may that works on another store, is the run's own.
  */
-function isStoreTrouble({ state }: Execution, error: unknown): boolean {
-  if (!isError(error) || !(error.code.startsWith("STORE_") || error.code === "SUPERSEDED" || error.code === "CLOSED")) return false;
-  return ![...state.steps.values()].some((step) => step.error?.code === error.code);
+function isOfTheRuntime({ state }: Execution, error: unknown): boolean {
+  return isStoreTrouble(error) && ![...state.steps.values()].some((step) => step.error?.code === error.code);
 }
 
 async function finish(execution: Execution, outcome: Outcome): Promise<"written" | "signalled"> {
@@ -108,8 +140,7 @@ async function finish(execution: Execution, outcome: Outcome): Promise<"written"
   if ("error" in outcome && isError(outcome.error, "EVENT_UNREADABLE")) return askForAttention(execution, outcome.error);
   const fact = endFact(execution, outcome);
   if (fact.type === "run.succeeded") return end(execution, "succeeded", fact);
-  await stopChildren(execution, "the parent run has failed");
-  return end(execution, "failed", fact);
+  return end(execution, "failed", fact, "the parent run has failed");
 }
 
 /** What the run needs to go on cannot be read: a class that is not registered any more, a damaged turn of its session. */
@@ -132,7 +163,8 @@ async function stop(execution: Execution, halt: Halt): Promise<"written" | "sign
   const { journal, run } = execution;
   switch (halt.to) {
     case "parked": {
-      const fact: Fact = { type: "run.parked", reason: halt.reason, until: halt.dueAt, detail: halt.detail };
+      const code = halt.code === undefined ? {} : { code: halt.code };
+      const fact: Fact = { type: "run.parked", reason: halt.reason, until: halt.dueAt, detail: halt.detail, ...code };
       return journal.end({ to: "parked", reason: halt.reason, dueAt: halt.dueAt }, fact);
     }
     case "queued":
@@ -140,31 +172,28 @@ async function stop(execution: Execution, halt: Halt): Promise<"written" | "sign
     case "lost":
       throw halt.error;
     case "cancelled":
-      await stopChildren(execution, halt.why);
+      await execution.settled();
       execution.recordMessages(await messagesFor(execution));
-      return end(execution, "cancelled", { type: "run.cancelled", why: halt.why, ...(halt.by !== undefined && { by: halt.by }) });
+      return end(execution, "cancelled", { type: "run.cancelled", why: halt.why, ...(halt.by !== undefined && { by: halt.by }) }, halt.why);
     case "expired":
-      await stopChildren(execution, "the parent run has passed its deadline");
+      await execution.settled();
       execution.recordMessages(await messagesFor(execution));
-      return end(execution, "expired", { type: "run.expired", deadline: run.deadline });
+      return end(
+        execution,
+        "expired",
+        { type: "run.expired", deadline: run.deadline, ...(halt.why !== undefined && { why: halt.why }) },
+        "the parent run has passed its deadline",
+      );
   }
 }
 
-async function end({ journal, state }: Execution, to: TerminalStatus, fact: Fact): Promise<"written" | "signalled"> {
-  return journal.end({ to, ...(state.sessionState !== undefined && { sessionState: state.sessionState }) }, fact);
-}
-
-/** Steps in flight get to say what became of them; child runs are told to stop as well. */
-async function stopChildren(execution: Execution, why: string): Promise<void> {
-  await execution.settled();
-  for (const step of execution.state.steps.values()) {
-    if (step.kind !== "child" || step.status !== "running" || step.child === undefined) continue;
-    try {
-      await execution.deps.store.signal({ id: `cancel:${execution.run.id}`, run: step.child, kind: "cancel", name: "cancel", value: why });
-    } catch (error) {
-      if (!isError(error, "RUN_FINISHED") && !isError(error, "RUN_NOT_FOUND")) throw error;
-    }
-  }
+/** @param stopChildren why child runs that are still open end as well: told by the same write, since only the run's holder may say it. */
+async function end({ journal, state }: Execution, to: TerminalStatus, fact: Fact, stopChildren?: string): Promise<"written" | "signalled"> {
+  const children = [...state.steps.values()].flatMap(({ kind, status, child }) =>
+    kind === "child" && status === "running" ? (child ?? []) : [],
+  );
+  const stops = stopChildren !== undefined && children.length > 0 ? { stops: { children, why: stopChildren } } : {};
+  return journal.end({ to, ...stops, ...(state.sessionState !== undefined && { sessionState: state.sessionState }) }, fact);
 }
 
 async function messagesFor({ run, deps }: Execution) {

@@ -6,18 +6,21 @@
  * run parks and its memory goes. There is no other way to wait.
  */
 import type { Definition } from "../agent.ts";
-import type { Clock } from "../clock.ts";
-import { GroundcrewError } from "../errors.ts";
+import { type Clock, span } from "../clock.ts";
+import { type ErrorCode, GroundcrewError } from "../errors.ts";
+import type { Bounds } from "../fault/timeout.ts";
 import type { Codec } from "../persistence/codec.ts";
 import type { Event, ParkReason } from "../persistence/event.ts";
 import type { RunState } from "../persistence/fold.ts";
 import type { JsonValue } from "../persistence/json-value.ts";
 import type { Claim, RunRow, Signal, Store } from "../persistence/store.ts";
+import type { GateDeps } from "./gates.ts";
 import { Journal, type Ticker } from "./journal.ts";
 import type { SessionState } from "./session-state.ts";
 import { childSignal } from "./signal.ts";
+import type { LoopWatch } from "./stall.ts";
 
-export interface ExecutionDeps {
+export interface ExecutionDeps extends GateDeps {
   store: Store;
   codec: Codec;
   clock: Clock;
@@ -26,21 +29,25 @@ export interface ExecutionDeps {
   agents: ReadonlyMap<string, Definition>;
   /** `once` effects that are at work in this process, also those that nobody waits for any more; by run and step. */
   unsettled: Map<string, Promise<void>>;
+  /** Sees when a step keeps all others in this process waiting. */
+  watch: LoopWatch;
   /** From 0 to 1; spreads retries. */
   random: () => number;
 }
 
 /** Why the work on a run stops before its body has ended. */
 export type Halt =
-  | { to: "parked"; reason: ParkReason; dueAt: number; detail: string }
+  | { to: "parked"; reason: ParkReason; dueAt: number; detail: string; code?: ErrorCode }
   | { to: "queued"; why: string }
   | { to: "cancelled"; why: string; by?: string }
-  | { to: "expired" }
+  | { to: "expired"; why?: string }
   | { to: "lost"; error: unknown };
 
 /** Something only time or somebody else can bring. */
 export interface Block<T> {
   reason: ParkReason;
+  /** For `attention`: what it is about. */
+  code?: ErrorCode;
   /** When it comes by itself, or null. */
   dueAt: number | null;
   /** For people: what is waited for. */
@@ -63,11 +70,15 @@ export class Execution {
   sessionState!: SessionState;
   /** Resolves once, when the work has to stop before its end. */
   readonly halted: Promise<Halt>;
+  /** Resolves when something has come of a run that was suspected to kill its process. */
+  readonly cleared: Promise<void>;
   readonly #abort = new AbortController();
   readonly #waiting = new Set<Waiting>();
   readonly #settled = new Set<() => void>();
   #halt: Halt | undefined;
   #resolveHalt!: (halt: Halt) => void;
+  #resolveCleared!: () => void;
+  #cancelLimit: (() => void) | undefined;
   #inFlight = 0;
   #draining = false;
   #idleCheck = false;
@@ -79,6 +90,9 @@ export class Execution {
     this.halted = new Promise((resolve) => {
       this.#resolveHalt = resolve;
     });
+    this.cleared = new Promise((resolve) => {
+      this.#resolveCleared = resolve;
+    });
     this.journal = new Journal(deps, claim, events, (error) => this.halt({ to: "lost", error }));
   }
 
@@ -89,6 +103,16 @@ export class Execution {
   /** Fires when no step of the run may go on: cancelled, expired, or taken by another worker. */
   get signal(): AbortSignal {
     return this.#abort.signal;
+  }
+
+  /** Derived, so that it need not be recorded: the same for every attempt, also of the run that tries this one again; and for no other step. */
+  keyOf(step: string): string {
+    return `${this.state.created?.forked?.keysOf ?? this.run.id}/${step}`;
+  }
+
+  /** What an effect of this run is bounded by. */
+  bounds(name: string, timeoutMs: number, graceMs: number): Bounds {
+    return { name, timeoutMs, clock: this.deps.clock, signal: this.signal, graceMs };
   }
 
   get isHalted(): boolean {
@@ -113,6 +137,7 @@ export class Execution {
 
   leave(): void {
     this.#inFlight--;
+    if (this.state.deaths === 0) this.#resolveCleared();
     if (this.#inFlight > 0) return;
     for (const tell of this.#settled) tell();
     this.#settled.clear();
@@ -166,6 +191,18 @@ export class Execution {
       waiting.resolve(taken);
     }
     this.#checkIdle();
+  }
+
+  /** Ends it when workers have spent this long on it, earlier stays included. */
+  limitWork(totalMs: number): void {
+    const why = `workers have spent ${span(totalMs)} on it, which is all it may take`;
+    this.#cancelLimit = this.deps.clock.after(Math.max(0, totalMs - this.state.worked.ms), () => this.halt({ to: "expired", why }));
+  }
+
+  /** Its stay is over. */
+  end(): void {
+    this.#cancelLimit?.();
+    this.#cancelTimer?.();
   }
 
   /** From now on no new step begins here; the run is handed back at the next boundary. */
@@ -261,7 +298,8 @@ export class Execution {
       const first = waiting.find((block) => block.dueAt === null) ?? waiting[0];
       if (!first) return;
       const dueAt = Math.min(this.run.deadline, ...waiting.map((block) => block.dueAt ?? this.run.deadline));
-      this.halt({ to: "parked", reason: first.reason, dueAt, detail: waiting.map((block) => block.detail).join("; ") });
+      const code = first.code === undefined ? {} : { code: first.code };
+      this.halt({ to: "parked", reason: first.reason, dueAt, detail: waiting.map((block) => block.detail).join("; "), ...code });
     });
   }
 
@@ -276,6 +314,7 @@ export class Execution {
 
 function reasonOf(halt: Halt): GroundcrewError {
   if (halt.to === "lost") return new GroundcrewError("SUPERSEDED", "The run was continued elsewhere.", { cause: halt.error });
-  if (halt.to === "expired") return new GroundcrewError("RUN_EXPIRED", "The run has passed its deadline.");
+  if (halt.to === "expired")
+    return new GroundcrewError("RUN_EXPIRED", `The run has passed its deadline${halt.why ? `: ${halt.why}` : ""}.`);
   return new GroundcrewError("RUN_CANCELLED", "The run was cancelled.");
 }

@@ -2,23 +2,24 @@
  * A flow's body meets its journal. The body runs from the top at each stay; steps with a recorded outcome give it back at
  * once, and the first one without is where the work goes on.
  */
-import { streamText } from "ai";
-import {
-  type CallOptions,
-  type Definition,
-  EFFECTS,
-  type Flow,
-  type FlowContext,
-  type FlowStep,
-  type GenerateRequest,
-  type StepOptions,
-} from "../agent.ts";
+import type { CallOptions, Definition, Flow, FlowContext, FlowStep, GenerateRequest, StepOptions } from "../agent.ts";
 import { type Duration, duration } from "../clock.ts";
-import { coerceError, describe, GroundcrewError } from "../errors.ts";
-import { DEFAULT_MODEL_TIMEOUT_MS, DEFAULT_TOOL_TIMEOUT_MS, MAX_ATTEMPTS, REPLAY_HOLD_MS } from "../limits.ts";
+import { describe, GroundcrewError } from "../errors.ts";
+import {
+  DEFAULT_MODEL_ATTEMPTS,
+  DEFAULT_MODEL_TIMEOUT_MS,
+  DEFAULT_PATIENCE_MS,
+  DEFAULT_TOOL_TIMEOUT_MS,
+  REPLAY_HOLD_MS,
+} from "../limits.ts";
+import { callModel } from "../model/model.ts";
+import { breakerOf, nameOf, providerOf } from "../model/route.ts";
 import { hashValue } from "../persistence/hash.ts";
 import type { JsonValue } from "../persistence/json-value.ts";
+import { contentOf, textOf } from "../persistence/model-step.ts";
+import { attemptsOf, EFFECTS } from "../policy.ts";
 import type { Execution } from "./execution.ts";
+import { exhaustionOf } from "./models.ts";
 import { checkSignalName } from "./signal.ts";
 import { messagesOf, type StartRequest } from "./start.ts";
 import { mismatch, perform } from "./step.ts";
@@ -96,19 +97,27 @@ async function codeStep<T>(
 ): Promise<T> {
   checkStep(name, options?.effect, body);
   const step = replay.name(name);
+  const effect = options.effect ?? "once";
   if (replay.isNew(step)) await replay.hold(step);
   return perform<T>(execution, {
     step,
     kind: "code",
-    name,
-    effect: options.effect ?? "once",
-    timeoutMs: options.timeout === undefined ? DEFAULT_TOOL_TIMEOUT_MS : duration(options.timeout, `step "${name}".timeout`),
-    attempts: 1,
+    candidates: [
+      {
+        name,
+        effect,
+        timeoutMs: options.timeout === undefined ? DEFAULT_TOOL_TIMEOUT_MS : duration(options.timeout, `step "${name}".timeout`),
+        attempts: attemptsOf(`step "${name}"`, effect, options.attempts),
+        run: body,
+        reconcile: options.reconcile as never,
+      },
+    ],
+    classify: [options.classify],
+    patienceMs: DEFAULT_PATIENCE_MS,
+    exhausted: () => "tell", // it is thrown to the flow, which may know better
     argsHash:
       options.args === undefined ? undefined : hashValue(execution.deps.codec.encode(options.args, `arguments of step "${name}"`).json),
     failure: "STEP_FAILED",
-    run: body,
-    reconcile: options.reconcile as never,
   });
 }
 
@@ -122,34 +131,30 @@ async function generate(
   return perform(execution, {
     step,
     kind: "model",
-    name: typeof request.model === "string" ? request.model : request.model.modelId,
-    effect: "read",
-    timeoutMs: DEFAULT_MODEL_TIMEOUT_MS,
-    attempts: MAX_ATTEMPTS,
     failure: "MODEL_FAILED",
-    run: async ({ signal, attempt }) => {
-      let failure: { error: unknown } | undefined;
-      const onError = ({ error }: { error: unknown }) => {
-        failure ??= { error };
-      };
-      const messages = request.messages ?? [{ role: "user", content: request.prompt ?? "" } as const];
-      const { model, instructions } = request;
-      const result = streamText({
-        model,
-        ...(instructions !== undefined && { instructions }),
-        messages,
-        maxRetries: 0,
-        abortSignal: signal,
-        onError,
-      });
-      for await (const chunk of result.toUIMessageStream({ sendStart: false, sendFinish: false })) {
-        if (chunk.type.startsWith("text-")) execution.journal.chunk(step, attempt, chunk as unknown as JsonValue);
-      }
-      signal.throwIfAborted();
-      if (failure) throw coerceError(failure.error);
-      const { raw: _raw, ...usage } = await result.usage;
-      return { text: await result.text, usage };
-    },
+    patienceMs: DEFAULT_PATIENCE_MS,
+    exhausted: (failure) => exhaustionOf(failure, "park"),
+    candidates: [
+      {
+        name: nameOf(request.model),
+        effect: "read",
+        timeoutMs: DEFAULT_MODEL_TIMEOUT_MS,
+        attempts: DEFAULT_MODEL_ATTEMPTS,
+        breaker: breakerOf(request.model),
+        provider: providerOf(request.model),
+        run: async ({ signal, attempt }) => {
+          const onChunk = (chunk: { type: string }) => {
+            if (chunk.type.startsWith("text-")) execution.journal.chunk(step, attempt, chunk as unknown as JsonValue);
+          };
+          const { model, instructions } = request;
+          const agent = { settings: { model, ...(instructions !== undefined && { instructions }) }, tools: {} };
+          const messages = request.messages ?? [{ role: "user", content: request.prompt ?? "" } as const];
+          const { clock } = execution.deps;
+          const { step: said, usage } = await callModel({ agent, messages, steps: [], timeouts: {}, clock, signal, onChunk });
+          return { text: textOf(contentOf(said)), usage };
+        },
+      },
+    ],
     describe: ({ usage }) => ({ usage: execution.journal.encode(usage, "usage") }),
   });
 }

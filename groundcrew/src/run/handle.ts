@@ -1,4 +1,5 @@
 /** A run as any process sees it: everything here goes through the store, nothing needs the worker that has the run. */
+import type { Definition } from "../agent.ts";
 import type { Clock } from "../clock.ts";
 import { describe, fromErrorRecord, GroundcrewError } from "../errors.ts";
 import { KEEP_ALIVE_MS } from "../limits.ts";
@@ -17,6 +18,8 @@ export interface HandleDeps {
   store: Store;
   codec: Codec;
   clock: Clock;
+  /** As far as this process knows them: a run can be looked at without. */
+  agents: ReadonlyMap<string, Definition>;
   /** Tells the worker of this process, if there is one, that something changed. */
   poke: () => void;
   /** Somebody here waits for a run: this process lends a hand, unless it may not. */
@@ -52,7 +55,8 @@ export class Run<OUTPUT = unknown> {
       if (row.reason !== "attention") throw error; // a run set aside because its journal cannot be read can still be looked at
     }
     const isAlive = row.worker === null || (await this.#deps.store.isAlive(row.worker));
-    return viewOf(row, state, { output: await this.#decode(state.output), isAlive, now: this.#deps.clock.now() });
+    const { agents, clock } = this.#deps;
+    return viewOf(row, state, { output: await this.#decode(state.output), isAlive, now: clock.now(), definition: agents.get(row.agent) });
   }
 
   /** Everything so far, then live, up to the run's end. @throws GroundcrewError `RUN_NOT_FOUND`, `CURSOR_INVALID` */

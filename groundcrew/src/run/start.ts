@@ -25,6 +25,8 @@ export interface StartOptions {
   after?: Duration | undefined;
   /** The run's whole life. Default: the agent's. */
   deadline?: Duration | undefined;
+  /** It expires when nobody has taken it up this long after it might have begun. Default: only its deadline counts. */
+  startWithin?: Duration | undefined;
   /** Its place among the waiting runs of its tenant, from 1, which goes first, to 5. Default 3. It passes no other tenant's runs. */
   priority?: Priority | undefined;
 }
@@ -43,6 +45,7 @@ export function newRunOf(definition: Definition, request: StartRequest, codec: C
   const { json, blob } = codec.encode(input, "input");
   const now = clock.now();
   const deadline = now + (request.deadline === undefined ? definition.deadlineMs : duration(request.deadline, "deadline"));
+  const dueAt = now + (request.after === undefined ? 0 : duration(request.after, "after"));
   const principal = principalOf(request.principal);
   const id = newRunId(now, request.session);
   const created: RunCreated = {
@@ -50,6 +53,7 @@ export function newRunOf(definition: Definition, request: StartRequest, codec: C
     agent: definition.name,
     principal,
     deadline,
+    ...(request.startWithin !== undefined && { startBy: dueAt + duration(request.startWithin, "startWithin") }),
     ...(json !== undefined && { input: json }),
     ...(request.session !== undefined && { session: request.session }),
   };
@@ -58,7 +62,7 @@ export function newRunOf(definition: Definition, request: StartRequest, codec: C
     agent: definition.name,
     principal,
     deadline,
-    dueAt: now + (request.after === undefined ? 0 : duration(request.after, "after")),
+    dueAt,
     ...(request.priority !== undefined && { priority: request.priority }),
     ...(request.key !== undefined && {
       start: { key: request.key, hash: hashValue({ input: json ?? null, session: request.session ?? null, user: principal.user }) },

@@ -3,6 +3,7 @@
  * the first execution and every resume decide the same from the same state.
  */
 import type { AssistantModelMessage, ModelMessage, ToolResultPart } from "ai";
+import type { FailureReason } from "../failure.ts";
 import type { RunState, StepState } from "../persistence/fold.ts";
 import type { JsonValue } from "../persistence/json-value.ts";
 import { contentOf, type ModelStep, type ToolCall, textOf, toolCallsOf } from "../persistence/model-step.ts";
@@ -129,6 +130,7 @@ async function resultsOf(state: RunState, calls: ToolCall[], decode: Decode): Pr
 }
 
 async function resultOf(call: ToolCall, step: StepState, decode: Decode): Promise<ToolResultPart> {
+  if (step.degraded && step.status === "failed") return unavailable(call, step, step.degraded.reason);
   if (step.status === "failed") return textResult(call, "error-text", step.error?.message ?? "The tool failed.");
   if (step.resolution === "happened" && step.value === undefined) return textResult(call, "text", HAPPENED);
   const output =
@@ -136,6 +138,12 @@ async function resultOf(call: ToolCall, step: StepState, decode: Decode): Promis
       ? await toModelOutput(undefined, call.toolCallId, call.input, await decode(step.value))
       : ((await decode(step.shown)) as ToolResultPart["output"]);
   return { type: "tool-result", toolCallId: call.toolCallId, toolName: call.toolName, output };
+}
+
+/** An optional tool that is down: told as a fact to work around, and not as an error to talk about. */
+function unavailable({ toolCallId, toolName }: ToolCall, { error }: StepState, reason: FailureReason): ToolResultPart {
+  const value = { unavailable: true, tool: toolName, reason, message: error?.message ?? "The tool is not available." };
+  return { type: "tool-result", toolCallId, toolName, output: { type: "json", value } };
 }
 
 /** For a call that took effect, as a person or a `reconcile` hook found out, and whose result nobody has. */

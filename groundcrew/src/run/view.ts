@@ -1,8 +1,11 @@
-/** Where a run is, in one object and one sentence: the same for the API, the command line and the stream. */
-import { span } from "../clock.ts";
+/** Where a run is, in one object: the same for the API, the command line and the stream. */
+import type { Definition } from "../agent.ts";
+import type { FailureReason } from "../failure.ts";
 import type { RunState, StepState } from "../persistence/fold.ts";
 import type { RunRow, RunStatus } from "../persistence/store.ts";
 import type { Principal } from "../principal.ts";
+import { eachOnce } from "../stream/plain-words.ts";
+import { summaryOf } from "./summary.ts";
 
 export interface RunView {
   id: string;
@@ -11,6 +14,8 @@ export interface RunView {
   /** One sentence: where the run is, why, and what happens next. */
   summary: string;
   reason: RunRow["reason"];
+  /** Of a run that waits for somebody to look at it: what it is about, as an error code. */
+  code: string | null;
   /** Since when it has this status; wall-clock milliseconds. */
   since: number;
   /** When it goes on by itself; null when only somebody else can move it. */
@@ -29,6 +34,8 @@ export interface RunView {
   /** Steps that ended. */
   stepsDone: number;
   progress: { fraction: number; what: string } | null;
+  /** What it had to go on without so far, each once. */
+  degraded: { name: string; reason: FailureReason; instead?: string }[];
   /** Of a run that succeeded. */
   output?: unknown;
   error?: { code: string; message: string };
@@ -42,20 +49,25 @@ export interface Beside {
   output: unknown;
   /** Whether the worker that holds the run is there, as far as can be told. */
   isAlive: boolean;
+  /** Of the run's agent, where this process knows it. */
+  definition: Definition | undefined;
   now: number;
 }
 
-export function viewOf(row: RunRow, state: RunState, { output, isAlive, now }: Beside): RunView {
+export function viewOf(row: RunRow, state: RunState, { output, isAlive, definition, now }: Beside): RunView {
   const steps = [...state.steps.values()];
   const open = steps.filter((step) => OPEN.has(step.status));
+  const dueAt = wakesAt(row);
+  const attemptsOf = (step: StepState) => allowedTo(step, definition);
   return {
     id: row.id,
     agent: row.agent,
     status: row.status,
-    summary: isAlive ? summaryOf(row, state, open, now) : INTERRUPTED,
+    summary: summaryOf({ row, state, open, dueAt, attemptsOf, isAlive, now }),
     reason: row.reason,
+    code: row.status === "parked" ? (state.code ?? null) : null,
     since: row.changedAt,
-    dueAt: wakesAt(row),
+    dueAt,
     createdAt: row.createdAt,
     deadline: row.deadline,
     principal: row.principal,
@@ -68,6 +80,7 @@ export function viewOf(row: RunRow, state: RunState, { output, isAlive, now }: B
     current: open.map(({ step, kind, name, attempt, startedAt, status }) => ({ step, kind, name, attempt, since: startedAt, status })),
     stepsDone: steps.length - open.length,
     progress: state.progress ?? null,
+    degraded: eachOnce(state.degraded).map(({ step: _step, ...missing }) => missing),
     ...(row.status === "succeeded" && { output }),
     ...(state.error && { error: { code: state.error.code, message: state.error.message } }),
   };
@@ -78,56 +91,8 @@ function wakesAt({ status, dueAt, deadline }: RunRow): number | null {
   return status === "parked" && dueAt === deadline ? null : dueAt;
 }
 
-function summaryOf(row: RunRow, state: RunState, open: StepState[], now: number): string {
-  switch (row.status) {
-    case "queued":
-      return queuedSummary(row, state, now);
-    case "running":
-      return runningSummary(row, open, now);
-    case "parked":
-      return parkedSummary(row, state, now);
-    case "succeeded":
-      return "Done.";
-    case "failed":
-      return `Failed: ${state.error?.message ?? "for an unknown reason"} \`retry\` continues it as a new run from where it broke.`;
-    case "cancelled":
-      return `Cancelled: ${state.cancel?.why ?? "no reason was given"}.`;
-    case "expired":
-      return "Ended because it passed its deadline. `retry` continues it as a new run.";
-  }
-}
-
-const INTERRUPTED =
-  "Interrupted: its worker is gone. It goes on by itself as soon as a worker runs that knows the agent: `groundcrew dev`, `groundcrew serve`, or `crew.work()`.";
-
-function queuedSummary(row: RunRow, state: RunState, now: number): string {
-  if (state.cancel) return "It will be cancelled as soon as a worker takes it up.";
-  if (row.dueAt === null) return "Waiting for its turn: an earlier turn of the session is still open.";
-  if (row.dueAt > now) return `Starts in ${span(row.dueAt - now)}.`;
-  return `Ready to ${state.head > 1 ? "go on" : "start"}; the next free worker that knows "${row.agent}" takes it up.`;
-}
-
-function runningSummary(row: RunRow, open: StepState[], now: number): string {
-  const running = open.filter((step) => step.status === "running" && step.effect !== undefined);
-  if (running.length === 0) return "Running.";
-  const what = running.map((step) => `${step.kind === "model" ? "asking" : "in"} ${step.name} for ${span(now - step.startedAt)}`);
-  return `Running: ${what.join(", ")}. If worker ${row.worker} dies, another takes over: at once on the same machine, elsewhere when its lease runs out.`;
-}
-
-function parkedSummary(row: RunRow, state: RunState, now: number): string {
-  const why = state.detail ?? "its record could not be read";
-  const dueAt = wakesAt(row);
-  const time = dueAt === null ? undefined : span(dueAt - now);
-  switch (row.reason) {
-    case "timer":
-      return `Asleep; goes on in ${time ?? "a moment"}.`;
-    case "retry":
-      return `Parked: ${why}. The next attempt is in ${time ?? "a moment"}; \`retry\` makes it now.`;
-    case "unknown_outcome":
-      return `Parked: ${why}. \`groundcrew resolve\` lets it go on.`;
-    case "attention":
-      return `Parked: ${why}`;
-    default:
-      return `Parked: ${why}${time === undefined ? "" : `, for ${time} at most`}.`;
-  }
+/** Failed attempts that are allowed to whoever tried the step last, as far as that can be known here. */
+function allowedTo({ kind, name }: StepState, definition: Definition | undefined): number | undefined {
+  if (definition?.kind !== "agent") return undefined;
+  return kind === "model" ? definition.faults.attempts : definition.policy.get(name)?.attempts;
 }

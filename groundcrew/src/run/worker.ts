@@ -4,10 +4,13 @@
  */
 import type { Clock } from "../clock.ts";
 import { GroundcrewError, isError } from "../errors.ts";
-import { CLAIM_BATCH, CLOCK_PAUSE_MS, DRAIN_MS, POLL_MS, REJOIN_WAIT_MS } from "../limits.ts";
+import { isSuspect } from "../fault/quarantine.ts";
+import { BREAKER_REFRESH_MS, CLAIM_BATCH, CLOCK_PAUSE_MS, DRAIN_MS, POLL_MS, REJOIN_WAIT_MS } from "../limits.ts";
 import type { Change, Claim, Quotas, RunRow, Store, WorkerIdentity } from "../persistence/store.ts";
 import { drive, setAside, takeUp } from "./drive.ts";
 import type { Execution, ExecutionDeps } from "./execution.ts";
+import { type Block, LoopWatch, loopBlocked } from "./stall.ts";
+import { isStoreTrouble } from "./trouble.ts";
 
 export interface WorkerOptions {
   concurrency: number;
@@ -20,7 +23,7 @@ export interface WorkerOptions {
   onTrouble: (error: unknown) => void;
 }
 
-type Deps = Omit<ExecutionDeps, "worker">;
+type Deps = Omit<ExecutionDeps, "worker" | "watch">;
 
 /** A run held here, under the worker id of its claim; while it is being loaded it has no execution yet. */
 interface Holding {
@@ -30,6 +33,7 @@ interface Holding {
 
 export class Worker {
   readonly #deps: Deps;
+  readonly #watch: LoopWatch;
   readonly #options: WorkerOptions;
   readonly #store: Store;
   readonly #clock: Clock;
@@ -38,6 +42,7 @@ export class Worker {
   #id = "";
   #state: "new" | "working" | "rejoining" | "draining" | "closed" = "new";
   #renewedAt = 0;
+  #refreshedAt = 0;
   #rejoined: Promise<void> = Promise.resolve();
   #claiming: Promise<void> | undefined;
   #lookAgain = false;
@@ -46,6 +51,8 @@ export class Worker {
   #lastTook = 0;
   /** Whether a signal may have come for a run held here. */
   #isSignalled = false;
+  /** Ends when the suspect that runs now, and all before it, are cleared or gone. */
+  #trial: Promise<void> = Promise.resolve();
   #unwatch = () => {};
   #cancelPoll = () => {};
   #cancelRenewal = () => {};
@@ -54,6 +61,7 @@ export class Worker {
   constructor(deps: Deps, options: WorkerOptions) {
     this.#deps = deps;
     this.#options = options;
+    this.#watch = new LoopWatch(deps.clock, (block) => this.#tellBlock(block));
     this.#store = deps.store;
     this.#clock = deps.clock;
     this.#agents = [...deps.agents.keys()];
@@ -79,6 +87,8 @@ export class Worker {
   async start(): Promise<void> {
     await this.#join();
     this.#unwatch = this.#store.watch((change) => this.#hear(change));
+    this.#watch.start();
+    await this.#deps.breakers.refresh();
     this.poke();
   }
 
@@ -120,6 +130,7 @@ export class Worker {
     for (const { execution } of this.#held.values()) execution?.drain();
     await this.#emptied(graceMs);
     this.#state = "closed";
+    this.#watch.stop();
     this.#cancelRenewal();
     this.#abandonAll(new GroundcrewError("CLOSED", "The worker has shut down."));
     await this.#store.leave(this.#id);
@@ -175,7 +186,7 @@ export class Worker {
   }
 
   async #work(claim: Claim, holding: Holding): Promise<void> {
-    const deps = { ...this.#deps, worker: holding.worker };
+    const deps = { ...this.#deps, watch: this.#watch, worker: holding.worker };
     try {
       holding.execution = await takeUp(deps, claim);
     } catch (error) {
@@ -185,7 +196,21 @@ export class Worker {
     }
     if (this.#isSignalled) this.#lookSoon();
     if (this.isDraining) holding.execution.drain();
-    await drive(holding.execution);
+    if (isSuspect(holding.execution.state)) await this.#alone(holding.execution);
+    else await drive(holding.execution);
+  }
+
+  /** One suspect at a time, until something has come of it: when the process dies now, it was this one. */
+  async #alone(execution: Execution): Promise<void> {
+    const before = this.#trial;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#trial = promise;
+    await Promise.race([before, execution.halted]);
+    const driving = drive(execution);
+    void Promise.race([driving.catch(() => {}), execution.cleared])
+      .then(() => before)
+      .then(resolve);
+    await driving;
   }
 
   /** The store did not take what a run wrote. Whatever is held may be in the same doubt: hand all of it back and begin anew. */
@@ -216,6 +241,7 @@ export class Worker {
     const sentAt = this.#clock.now();
     this.#expireRuns(sentAt);
     this.#armRenewal();
+    if (sentAt - this.#refreshedAt >= BREAKER_REFRESH_MS) this.#refresh(sentAt);
     const cancelWatchdog = this.#clock.after(this.#renewedAt + this.#options.leaseMs - sentAt, () => {
       this.#rejoin(new GroundcrewError("STORE_UNAVAILABLE", `Worker ${this.#id} could not renew its lease in time.`));
     });
@@ -225,6 +251,12 @@ export class Worker {
     } finally {
       cancelWatchdog();
     }
+  }
+
+  /** What other workers have found to be down. Where it cannot be read, calls go by what is known here. */
+  #refresh(now: number): void {
+    this.#refreshedAt = now;
+    void this.#deps.breakers.refresh();
   }
 
   #expireRuns(now: number): void {
@@ -253,6 +285,16 @@ export class Worker {
         this.#options.onTrouble(error);
         await new Promise<void>((resolve) => this.#clock.after(REJOIN_WAIT_MS, resolve));
       }
+    }
+  }
+
+  /** Nobody got a turn meanwhile. Who, most likely, did it has it on record. */
+  #tellBlock(block: Block): void {
+    this.#options.onTrouble(loopBlocked(block));
+    for (const [run, its] of Map.groupBy(block.steps, (step) => step.run)) {
+      const execution = this.#held.get(run)?.execution;
+      if (execution && !execution.isHalted)
+        execution.journal.note({ type: "loop.blocked", ms: block.blockedMs, steps: its.map(({ step }) => step) });
     }
   }
 
@@ -288,9 +330,4 @@ export class Worker {
       });
     });
   }
-}
-
-/** Trouble of the store, or of this worker's hold on its runs: not of one run. */
-function isStoreTrouble(error: unknown): boolean {
-  return isError(error) && (error.code.startsWith("STORE_") || error.code === "SUPERSEDED" || error.code === "CLOSED");
 }

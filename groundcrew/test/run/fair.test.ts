@@ -111,6 +111,36 @@ describe("nobody waits for a poll", () => {
   });
 });
 
+describe("a quota that is used up", () => {
+  test.each<[string, Limits]>([
+    ["concurrency", { concurrency: 1 }],
+    ["rate", { rate: { runs: 1, per: "1h" } }],
+  ])("of %s holds back no cancel and no deadline of a run that waits, and none of its steps runs", async (_which, limits) => {
+    const [atWork, done] = [gate(), gate()];
+    const ran: string[] = [];
+    const busy = flow(
+      "busy",
+      async (ctx, input) =>
+        ctx.step("work", async () => {
+          ran.push(input as string);
+          atWork.open();
+          await done.opened;
+        }),
+      { limits },
+    );
+    const crew = makeCrew([busy], { worker: { concurrency: 4 } });
+    const first = await crew.start(busy, { input: "first" });
+    await atWork.opened;
+    const [cancelled, short] = [await crew.start(busy, { input: "cancelled" }), await crew.start(busy, { input: "short", deadline: 50 })];
+    await cancelled.cancel("not needed");
+    await expect(within("the cancelled one has ended", cancelled.result())).rejects.toMatchObject({ code: "RUN_CANCELLED" });
+    await expect(within("the short one has ended", short.result())).rejects.toMatchObject({ code: "RUN_EXPIRED" });
+    done.open();
+    await first.result();
+    expect(ran).toEqual(["first"]);
+  });
+});
+
 describe("looking costs little", () => {
   test("a run that ends where nothing else can be due costs no claim", async () => {
     const { store, claims } = await countedStore(withoutPolls);

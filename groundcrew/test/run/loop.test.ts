@@ -4,7 +4,8 @@ import { z } from "zod";
 import { agent } from "../../src/agent.ts";
 import { currentCall } from "../../src/call.ts";
 import { isError } from "../../src/errors.ts";
-import { MAX_ATTEMPTS, MAX_VALUE_BYTES } from "../../src/limits.ts";
+import { MAX_VALUE_BYTES } from "../../src/limits.ts";
+import { fold } from "../../src/persistence/fold.ts";
 import { gate, makeCrew, reaches, readAll } from "../support/crew.ts";
 import { type Answer, call, refusal, results, scripted, shown } from "../support/model.ts";
 
@@ -331,7 +332,7 @@ describe("what a tool does wrong is the model's to know, never the end of the pr
     expect(count).toBe(1);
   });
 
-  test("it settles after its time was over: the late answer changes nothing", async () => {
+  test("it settles after its time was over: the late answer is on record as late, and changes nothing", async () => {
     const late = gate<string>();
     const next = gate();
     const model = scripted(async ({ n }): Promise<Answer> => {
@@ -341,12 +342,17 @@ describe("what a tool does wrong is the model's to know, never the end of the pr
       return "done";
     });
     const run = await makeCrew([
-      agent("a", { model, tools: { work: act(() => late.opened) }, policy: { work: { effect: "read", timeout: 30 } } }),
+      agent("a", { model, tools: { work: act(() => late.opened) }, policy: { work: { effect: "read", timeout: 30, attempts: 1 } } }),
     ]).start("a", { prompt: "go" });
     await late.opened;
     next.open();
     expect(await run.result()).toBe("done");
-    expect(JSON.stringify(await run.journal())).not.toContain("too late");
+    const journal = await run.journal();
+    expect(journal.filter(({ type }) => type === "step.late")).toMatchObject([
+      { step: "tool:call-work", outcome: "succeeded", value: "too late" },
+    ]);
+    expect(fold(journal).steps.get("tool:call-work")).toMatchObject({ status: "failed", error: { code: "STEP_TIMEOUT" } });
+    expect(JSON.stringify(model.doStreamCalls.at(-1)?.prompt)).not.toContain("too late");
   });
 
   test("what it says of its progress after its time was over reaches nobody", async () => {
@@ -637,15 +643,35 @@ describe("a provider that fails", () => {
     expect(performance.now() - began).toBeGreaterThan(100);
   });
 
-  test("again and again fails the run after a bounded number of tries", async () => {
+  test("again and again parks the run after a bounded number of tries, and `retry` gives it as many again", async () => {
+    const model = scripted(({ n }) => (n <= 4 ? refusal(503, { "retry-after-ms": "1" }) : "at last"));
+    const run = await makeCrew([agent("a", { model, faults: { attempts: 2 } })]).start("a", { prompt: "go" });
+    for (const asked of [2, 4]) {
+      const view = await reaches(run, "attention");
+      expect(view.summary).toMatch(/has failed 2 times.*503.*retry/);
+      expect(model.doStreamCalls).toHaveLength(asked);
+      await run.retry();
+    }
+    expect(await run.result()).toBe("at last");
+  });
+
+  test("again and again fails the run if its author wants that", async () => {
     const model = scripted(() => refusal(503, { "retry-after-ms": "1" }));
-    const run = await makeCrew([agent("a", { model })]).start("a", { prompt: "go" });
+    const run = await makeCrew([agent("a", { model, faults: { attempts: 3, exhausted: "fail" } })]).start("a", { prompt: "go" });
     await expect(run.result()).rejects.toMatchObject({ code: "MODEL_FAILED", message: expect.stringContaining("503") });
-    expect(model.doStreamCalls).toHaveLength(MAX_ATTEMPTS);
+    expect(model.doStreamCalls).toHaveLength(3);
+  });
+
+  test.each([401, 403, 404])("with a refusal that a person can mend (%i) is not asked again before somebody says so", async (status) => {
+    const model = scripted([refusal(status), "mended"]);
+    const run = await makeCrew([agent("a", { model })]).start("a", { prompt: "go" });
+    await reaches(run, "attention");
+    expect(model.doStreamCalls).toHaveLength(1);
+    await run.retry();
+    expect(await run.result()).toBe("mended");
   });
 
   test.each([
-    ["a refusal that is final", refusal(401)],
     ["a mistake in the request", refusal(400)],
     ["what is no API error", new TypeError("bad")],
   ])("with %s is not asked again", async (_what, error) => {
@@ -678,7 +704,8 @@ describe("a provider that fails", () => {
     const model = new MockLanguageModelV4({
       doStream: async () => ({ stream: new ReadableStream({ start: (controller) => controller.close() }) }),
     });
-    const run = await makeCrew([agent("a", { model })]).start("a", { prompt: "go" });
+    const faults = { attempts: 1, exhausted: "fail" } as const;
+    const run = await makeCrew([agent("a", { model, faults })]).start("a", { prompt: "go" });
     await expect(run.result()).rejects.toMatchObject({ code: "MODEL_FAILED" });
   });
 

@@ -254,10 +254,10 @@ test("a cancel that a worker recorded before it died ends the run at the next on
   await store.close();
 });
 
-test("a store that is away while a run starts a child does not fail the run: it goes on where it was", async () => {
+test("a store that is away while a run starts a child does not fail the run, nor is it told so: it goes on where it was", async () => {
   const store = await openSqlite(tempStore());
   const child = flow("child", async () => "done");
-  const parent = flow("parent", async (ctx) => ctx.call(child, { input: undefined }));
+  const parent = flow("parent", async (ctx) => ctx.call(child, { input: undefined }).catch(() => "gave up"));
   const crew = makeCrew([parent, child], { store });
   const real = store.create.bind(store);
   let refusals = 0;
@@ -271,4 +271,119 @@ test("a store that is away while a run starts a child does not fail the run: it 
   expect(await crew.runs({ parent: run.id })).toHaveLength(1);
   await crew.close();
   await store.close();
+});
+
+/** A flow that calls "child", which waits, in a crew whose store does not take the start before it is told to. */
+async function parentInDoubt(body: (call: () => Promise<unknown>) => Promise<unknown>) {
+  const store = await openSqlite(tempStore());
+  const [asked, goOn] = [gate(), gate()];
+  const child = flow("child", async (ctx) => ctx.waitFor("never"));
+  const parent = flow("parent", async (ctx) => body(() => ctx.call(child, { input: undefined })));
+  const create = store.create.bind(store);
+  let isFirst = true;
+  store.create = async (run) => {
+    if (!run.parent || !isFirst) return create(run);
+    isFirst = false;
+    asked.open();
+    await goOn.opened;
+    return create(run);
+  };
+  const crew = makeCrew([parent, child], { store });
+  const run = await crew.start(parent, { input: undefined });
+  await asked.opened;
+  /** Takes the parent away from the crew, as if it had stood still for longer than its lease. */
+  const takeOver = async () => {
+    await store.leave((await run.row()).worker ?? "");
+    await store.join({ id: "heir", host: "another machine", pid: 1, startedAt: "" }, 60_000);
+    const [claim] = await store.claim("heir", ["parent"], 1);
+    return { run: run.id, worker: "heir", epoch: claim?.epoch ?? 0, events: [], chunks: [], blobs: [], consumed: [] };
+  };
+  return { store, crew, run, goOn, takeOver };
+}
+
+test("a worker that stood still starts no child of a run that another has ended meanwhile", async () => {
+  let wentOn = false;
+  const { store, crew, run, goOn, takeOver } = await parentInDoubt(async (call) => {
+    await call().catch(() => {});
+    wentOn = true;
+  });
+  const heir = await takeOver();
+  const seq = (await run.journal()).length + 1;
+  const fact = { type: "run.cancelled", why: "enough", seq, at: Date.now() } as const;
+  await store.append({ ...heir, events: [fact], next: { to: "cancelled" } });
+  goOn.open();
+  await until("the worker has given it up", async () => (await crew.health()).worker?.runs === 0);
+  expect(await crew.runs({ agent: "child" })).toEqual([]);
+  expect(wentOn).toBe(false);
+  expect((await run.journal()).length).toBe(seq);
+  await crew.close();
+  await store.close();
+});
+
+test("a worker that lost a run does not stop its children when its body fails: they are another's now", async () => {
+  const store = await openSqlite(tempStore());
+  const [begun, fail] = [gate(), gate()];
+  const child = flow("child", async (ctx) => ctx.waitFor("never"));
+  const parent = flow("parent", async (ctx) => {
+    ctx.call(child, { input: undefined }).catch(() => {});
+    await ctx.step("work", async () => {
+      begun.open();
+      await fail.opened;
+    });
+    throw new Error("the body gives up");
+  });
+  const crew = makeCrew([parent, child], { store });
+  const run = await crew.start(parent, { input: undefined });
+  await begun.opened;
+  await until("the child waits", async () => (await crew.runs({ agent: "child" }))[0]?.reason === "signal");
+  const lost = gate();
+  const append = store.append.bind(store);
+  store.append = async (write) => {
+    if (write.next?.to === "failed") await lost.opened; // the worker stands still right here
+    return append(write);
+  };
+  const signals: string[] = [];
+  const signal = store.signal.bind(store);
+  store.signal = (message) => {
+    signals.push(message.kind);
+    return signal(message);
+  };
+  fail.open();
+  await until("the body has failed", async () => (await run.journal()).some(({ type }) => type === "step.succeeded"));
+  await store.leave((await run.row()).worker ?? "");
+  await store.join({ id: "heir", host: "another machine", pid: 1, startedAt: "" }, 60_000);
+  expect(await store.claim("heir", ["parent"], 1)).toHaveLength(1);
+  lost.open();
+  await until("the worker has given it up", async () => (await crew.health()).worker?.runs === 0);
+  expect(await crew.runs({ agent: "child" })).toMatchObject([{ status: "parked", reason: "signal" }]);
+  expect(signals).toEqual([]);
+  await crew.close();
+  await store.close();
+});
+
+test("the children of a run that failed, or was cancelled, are asked to end by the write that ends it", async () => {
+  for (const how of ["failed", "cancelled"] as const) {
+    const store = await openSqlite(tempStore());
+    const append = store.append.bind(store);
+    const stopped: unknown[] = [];
+    store.append = (write) => {
+      if (write.next && "stops" in write.next) stopped.push(write.next.to, write.next.stops?.children.length);
+      return append(write);
+    };
+    const child = flow("child", async (ctx) => ctx.waitFor("never"));
+    const parent = flow("parent", async (ctx) => {
+      ctx.call(child, { input: undefined }).catch(() => {});
+      await ctx.waitFor("go");
+      throw new Error("no");
+    });
+    const crew = makeCrew([parent, child], { store });
+    const run = await crew.start(parent, { input: undefined });
+    await until("both wait", async () => (await crew.runs({})).every(({ status }) => status === "parked"));
+    await (how === "failed" ? run.signal("go") : run.cancel());
+    await expect(run.result()).rejects.toThrow();
+    await until("the child has ended", async () => (await crew.runs({ agent: "child" }))[0]?.status === "cancelled");
+    expect(stopped).toEqual([how, 1]);
+    await crew.close();
+    await store.close();
+  }
 });
