@@ -4,6 +4,7 @@
  * not ignored; answers may gain fields.
  */
 import { z } from "zod";
+import { FAILURE_REASONS } from "./failure.ts";
 import { DEFAULT_LIST_PAGE, MAX_LIST_PAGE, MAX_LONG_POLL_MS, MAX_NAME_CHARS } from "./limits.ts";
 
 const label = z.string().min(1).max(MAX_NAME_CHARS);
@@ -36,6 +37,12 @@ const parkReason = z.enum(["approval", "signal", "timer", "child", "budget", "au
 const stepKind = z.enum(["model", "tool", "code", "sleep", "signal", "child"]);
 const effect = z.enum(["read", "idempotent", "keyed", "once"]);
 const resolution = z.enum(["happened", "did_not_happen"]);
+const failureReason = z.enum(FAILURE_REASONS);
+const degraded = {
+  name: z.string().describe("What the run goes on without."),
+  reason: failureReason.describe("Operators only; others are told `unavailable`."),
+  instead: z.string().optional().describe("What stands in for it."),
+};
 
 const part = z.looseObject({ type: z.string() });
 const message = z
@@ -89,6 +96,7 @@ export const runView = z
     status: runStatus,
     summary: z.string().describe("One sentence: where the run is, why, and what happens next."),
     reason: parkReason.nullable(),
+    code: z.string().nullable().describe("Of a run that waits for somebody to look at it: what it is about, as an error code."),
     since: time.describe("Since when it has this status."),
     dueAt: time.nullable().describe("When it goes on by itself; null when only somebody else can move it."),
     createdAt: time,
@@ -105,6 +113,7 @@ export const runView = z
       .describe("Steps that are open now."),
     stepsDone: z.number(),
     progress: z.object({ fraction: z.number(), what: z.string() }).nullable(),
+    degraded: z.array(z.object(degraded)).describe("What the run had to go on without so far, each once."),
     output: anyValue.optional(),
     error: z.object({ code: z.string(), message: z.string() }).optional(),
   })
@@ -157,12 +166,20 @@ export const resolveRequest = z
 
 const place = { seq: z.number(), at: time };
 const onStep = { step: z.string(), attempt: z.number() };
-const failure = z.object({
+const errorRecord = z.object({
   code: z.string(),
   name: z.string(),
   message: z.string().describe("For operators; others are told `user` here too."),
   user: z.string(),
 });
+const failure = z
+  .object({
+    chance: z.enum(["never", "again", "later"]).describe("Whether the same call may go well another time."),
+    reason: failureReason,
+    at: time.optional().describe("For `later`: not before."),
+    status: z.number().optional().describe("Of the HTTP answer, where there was one."),
+  })
+  .describe("Operators only: what the failure was taken for.");
 
 /** Every fact of a run's journal. */
 export const event = z
@@ -174,13 +191,21 @@ export const event = z
       input: anyValue.optional(),
       principal,
       deadline: time,
+      startBy: time.optional(),
       session: z.string().optional(),
       turn: z.number().optional(),
       parent: z.object({ run: z.string(), step: z.string(), depth: z.number() }).optional(),
       forked: z.object({ run: z.string(), step: z.string(), by: z.string().optional() }).optional(),
     }),
     z.object({ ...place, type: z.literal("run.claimed"), worker: z.string(), epoch: z.number(), takeover: z.boolean() }),
-    z.object({ ...place, type: z.literal("run.parked"), reason: parkReason, until: time.optional(), detail: z.string() }),
+    z.object({
+      ...place,
+      type: z.literal("run.parked"),
+      reason: parkReason,
+      until: time.optional(),
+      detail: z.string(),
+      code: z.string().optional(),
+    }),
     z.object({ ...place, type: z.literal("run.released"), why: z.string() }),
     z.object({
       ...place,
@@ -194,6 +219,7 @@ export const event = z
       input: anyValue.optional(),
       until: time.optional(),
       child: z.string().optional(),
+      candidate: z.number().optional().describe("Which of its models, or tools, is tried, from 0. Absent: the first."),
     }),
     z.object({
       ...place,
@@ -203,9 +229,37 @@ export const event = z
       shown: anyValue.optional(),
       usage: anyValue.optional(),
     }),
-    z.object({ ...place, ...onStep, type: z.literal("step.failed"), error: failure, final: z.boolean(), retryAt: time.optional() }),
+    z.object({
+      ...place,
+      ...onStep,
+      type: z.literal("step.failed"),
+      error: errorRecord,
+      final: z.boolean().describe("Whether the step is over."),
+      retryAt: time.optional(),
+      failure: failure.optional(),
+      exhausted: z.literal(true).optional().describe("No attempt is left: the run waits for somebody who says `retry`."),
+      isFatal: z.literal(true).optional().describe("The run fails with it."),
+      isProbe: z.literal(true).optional().describe("It found out that what was down still is, and does not count."),
+    }),
     z.object({ ...place, ...onStep, type: z.literal("step.abandoned"), why: z.string() }),
     z.object({ ...place, ...onStep, type: z.literal("step.unknown"), why: z.string() }),
+    z
+      .object({
+        ...place,
+        ...onStep,
+        type: z.literal("step.late"),
+        outcome: z.enum(["succeeded", "failed"]),
+        value: anyValue.optional(),
+        error: errorRecord.optional(),
+      })
+      .describe("What an attempt came to when nobody waited for it any more. It changes nothing."),
+    z.object({ ...place, type: z.literal("step.degraded"), step: z.string(), ...degraded }),
+    z.object({
+      ...place,
+      type: z.literal("loop.blocked"),
+      ms: z.number().describe("So long nothing else ran in that process."),
+      steps: z.array(z.string()).readonly().describe("Operators only: what was at work then."),
+    }),
     z.object({
       ...place,
       type: z.literal("step.resolved"),
@@ -228,9 +282,9 @@ export const event = z
     z.object({ ...place, type: z.literal("session.updated"), state: anyValue }),
     z.object({ ...place, type: z.literal("progress"), step: z.string().optional(), fraction: z.number(), what: z.string() }),
     z.object({ ...place, type: z.literal("run.succeeded"), output: anyValue.optional() }),
-    z.object({ ...place, type: z.literal("run.failed"), error: failure }),
+    z.object({ ...place, type: z.literal("run.failed"), error: errorRecord }),
     z.object({ ...place, type: z.literal("run.cancelled"), why: z.string(), by: z.string().optional() }),
-    z.object({ ...place, type: z.literal("run.expired"), deadline: time }),
+    z.object({ ...place, type: z.literal("run.expired"), deadline: time, why: z.string().optional() }),
   ])
   .meta({ id: "Event", description: "One fact of a run's journal. Newer releases may send types that are not listed here: skip them." });
 

@@ -57,7 +57,7 @@ function untilInterrupted(): AbortSignal {
 }
 
 /** Rows that say nothing to someone who waits for a result. */
-const BACKGROUND: ReadonlySet<string> = new Set(["created", "claimed", "resumed", "released", "session", "progress", "succeeded"]);
+const BACKGROUND: ReadonlySet<string> = new Set(["created", "claimed", "resumed", "released", "session", "progress", "late", "succeeded"]);
 
 const STRUCK_CHARS = 60;
 

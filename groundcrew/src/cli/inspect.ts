@@ -105,7 +105,9 @@ export function nextCommands(view: RunView): string[] {
     const awaited = view.current.filter((step) => step.kind === "signal");
     return awaited.map((step) => `groundcrew signal ${id} ${shellWord(step.name)} '<json>'`);
   }
-  return view.reason === "attention" || view.reason === "retry" ? [`groundcrew retry ${id}`] : [];
+  if (view.reason !== "attention" && view.reason !== "retry") return [];
+  const isGivenUp = view.code === "RETRIES_EXHAUSTED" || view.code === "QUARANTINED";
+  return [`groundcrew retry ${id}`, ...(isGivenUp ? [`groundcrew fork ${id} --from <step>`, `groundcrew cancel ${id}`] : [])];
 }
 
 export async function tail(call: Invocation, out: Output): Promise<ExitCode> {

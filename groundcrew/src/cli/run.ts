@@ -71,11 +71,12 @@ function tellOnce(view: RunView, told: Set<string>, tell: (line: string) => void
 
 /** The result to standard output, unless it stands there already; everything else beside it. */
 function report(view: RunView, shown: string, out: Output): void {
+  const paint = painter(process.stderr);
   if (view.status === "succeeded") {
     if (view.output !== undefined && view.output !== shown) out.line(inert(valueText(view.output, true)));
+    if (view.summary !== "Done.") out.note(paint("yellow", inert(view.summary))); // it had to do without something
     return;
   }
-  const paint = painter(process.stderr);
   out.note(paint(view.status === "parked" ? "yellow" : "red", inert(view.summary)));
   for (const command of [...nextCommands(view), `groundcrew show ${shellWord(view.id)}`]) out.note(`  ${command}`);
 }

@@ -4,6 +4,8 @@
  */
 import { span } from "../clock.ts";
 import { contentOf, textOf } from "../persistence/model-step.ts";
+import { verdictText } from "../run/summary.ts";
+import { withoutText } from "../stream/plain-words.ts";
 import type { Event } from "../wire.ts";
 import { inert, oneLine, type Paint, type Style, valueText } from "./terminal.ts";
 
@@ -18,6 +20,8 @@ export interface Row {
   tookMs?: number;
   /** How it ended, when not simply well. */
   note?: string;
+  /** What its failure was taken for, and what came of that; never shortened. */
+  verdict?: string;
   /** The key of the step it is about. */
   step?: string;
   /** Named values below the row. */
@@ -104,8 +108,7 @@ export class Timeline {
       case "step.failed":
         row.mark = "✗";
         row.note = `${event.error.code}: ${event.error.message}`;
-        if (!event.final)
-          row.note += event.retryAt === undefined ? " (tried again)" : ` (tried again after ${span(event.retryAt - event.at)})`;
+        row.verdict = verdictOf(event);
         break;
       case "step.abandoned":
         row.mark = "↻";
@@ -132,7 +135,7 @@ export class Timeline {
         return row(
           "‖",
           "parked",
-          `${event.reason}: ${event.detail}${event.until === undefined ? "" : `, until ${clockTime(event.until)}`}`,
+          `${event.reason}${event.code === undefined ? "" : ` (${event.code})`}: ${event.detail}${event.until === undefined ? "" : `, until ${clockTime(event.until)}`}`,
         );
       case "run.released":
         return row("·", "released", event.why);
@@ -145,6 +148,16 @@ export class Timeline {
           ...named("result", event.value),
         );
       }
+      case "step.late":
+        return row("·", "late", this.#late(event), ...named("out", event.value));
+      case "step.degraded":
+        return row("↻", "degraded", `going on ${withoutText([event])} (${event.reason})`);
+      case "loop.blocked":
+        return row(
+          "✗",
+          "blocked",
+          `nothing else ran for ${span(event.ms)}, with this at work: ${event.steps.join(", ") || "nothing of ours"}`,
+        );
       case "signal.received":
         if (event.name.startsWith("resolve:")) return row("·", "answer", `for ${event.name.slice("resolve:".length)}${by(event.from)}`);
         return row("·", "signal", `${event.name}${by(event.from)}`, ...named("value", event.value));
@@ -165,8 +178,13 @@ export class Timeline {
       case "run.cancelled":
         return row("✗", "cancelled", this.#after(event, `${event.why}${by(event.by)}`));
       case "run.expired":
-        return row("✗", "expired", this.#after(event, `its deadline was ${clockTime(event.deadline)}`));
+        return row("✗", "expired", this.#after(event, event.why || `its deadline was ${clockTime(event.deadline)}`));
     }
+  }
+
+  #late({ step, attempt, outcome, error }: EventOf<"step.late">): string {
+    const how = error === undefined ? outcome : `${outcome} with ${error.code}: ${error.message}`;
+    return `${this.#names.get(step) ?? step}, attempt ${attempt}, when nobody waited for it any more: ${how}`;
   }
 
   /** How long the run took, where its beginning was seen, and how it ended. */
@@ -188,13 +206,23 @@ function by(who: string | undefined): string {
   return who === undefined ? "" : ` by ${who}`;
 }
 
+/** `overloaded 529, tried again after 1.4s` */
+function verdictOf({ at, final, retryAt, failure, exhausted, isFatal, isProbe }: EventOf<"step.failed">): string {
+  const parts = [failure && verdictText(failure), failure?.chance === "later" && "told when", isProbe && "a probe"];
+  if (exhausted) parts.push("no attempt left");
+  else if (isFatal) parts.push("the run fails with it");
+  else if (!final) parts.push(retryAt === undefined ? "tried again" : `tried again after ${span(retryAt - at)}`);
+  return parts.filter(Boolean).join(", ");
+}
+
 /** What a step is about, in a few words. */
 function subject(event: EventOf<"step.started">): string {
+  const fallback = event.candidate === undefined ? "" : ", fallback";
   const attempt = event.attempt > 1 ? `, attempt ${event.attempt}` : "";
   const until = event.until === undefined ? "" : `, until ${clockTime(event.until)}`;
   const child = event.child === undefined ? "" : ` → ${event.child}`;
   const effect = event.kind === "tool" || event.kind === "code" ? ` (${event.effect ?? "once"})` : "";
-  return `${event.name}${effect}${child}${attempt}${until}`;
+  return `${event.name}${effect}${child}${fallback}${attempt}${until}`;
 }
 
 function origin(event: EventOf<"run.created">): string {
@@ -261,7 +289,8 @@ const SHORT_VALUE = 110;
 export function rowLines(row: Row, start: number, { paint, full }: Rendering): string[] {
   const time = `+${span(row.at - start)}`.padStart(TIME_CHARS);
   const took = row.tookMs === undefined ? "" : `  ${paint("dim", span(row.tookMs))}`;
-  const note = row.note === undefined ? "" : `  ${paint(STYLES[row.mark], shown(row.note, full))}`;
+  const verdict = row.verdict ? ` (${inert(row.verdict)})` : "";
+  const note = row.note === undefined ? "" : `  ${paint(STYLES[row.mark], shown(row.note, full) + verdict)}`;
   const running = row.done ? "" : `  ${paint("cyan", "running")}`;
   const label = paint("bold", row.label.padEnd(LABEL_CHARS));
   const head = `${paint("dim", time)}  ${paint(STYLES[row.mark], row.mark)} ${label} ${shown(row.text, full)}${took}${running}${note}`;

@@ -2,21 +2,35 @@
  * What an owner who is no operator is told of the own run: everything but what was written for operators, which may carry a
  * provider's raw answer or the name of a machine.
  */
-import { userMessageOf } from "../errors.ts";
+import { type ErrorRecord, userMessageOf } from "../errors.ts";
 import type { Principal } from "../principal.ts";
 import type { RunView } from "../runtime.ts";
 import type { FeedItem } from "../stream/feed.ts";
+import { parkedText, withoutText } from "../stream/plain-words.ts";
 import { isOperator } from "./authenticate.ts";
 
 const HIDDEN = "";
+/** Why it is missing is told to operators. */
+const WHATEVER = "unavailable";
 
 /** The item as `principal` may read it. Its place and type are the same for everybody. */
 export function itemFor(principal: Principal, item: FeedItem): FeedItem {
   if (isOperator(principal)) return item;
   switch (item.type) {
-    case "step.failed":
+    case "step.failed": {
+      const { failure: _failure, ...rest } = item; // that a key was refused, or an account is empty, is nobody else's business
+      return { ...rest, error: plain(item.error) };
+    }
     case "run.failed":
-      return { ...item, error: { ...item.error, message: item.error.user } };
+      return { ...item, error: plain(item.error) };
+    case "step.late":
+      return item.error ? { ...item, error: plain(item.error) } : item;
+    case "step.degraded":
+      return { ...item, reason: WHATEVER };
+    case "loop.blocked":
+      return { ...item, steps: [] }; // some of them are other people's
+    case "run.expired":
+      return item.why === undefined ? item : { ...item, why: HIDDEN };
     case "step.abandoned":
     case "step.unknown":
     case "run.released":
@@ -30,25 +44,31 @@ export function itemFor(principal: Principal, item: FeedItem): FeedItem {
   }
 }
 
+function plain(error: ErrorRecord): ErrorRecord {
+  return { ...error, message: error.user };
+}
+
 /** Where the run is, as `principal` may read it. */
 export function viewFor(principal: Principal, view: RunView): RunView {
   if (isOperator(principal)) return view;
-  const told: RunView = { ...view, worker: null };
+  const told: RunView = { ...view, worker: null, degraded: view.degraded.map((missing) => ({ ...missing, reason: WHATEVER })) };
   if (view.error) told.error = { code: view.error.code, message: userMessageOf(view.error.code) };
   told.summary = summaryOf(told);
   return told;
 }
 
-function summaryOf({ status, dueAt, error }: RunView): string {
+function summaryOf({ status, reason, code, dueAt, error, degraded }: RunView): string {
+  const without = degraded.length > 0 ? withoutText(degraded) : undefined;
   switch (status) {
     case "queued":
       return "Waiting for its turn.";
     case "running":
-      return "Running.";
+      return without === undefined ? "Running." : `Running ${without}.`;
     case "parked":
+      if (code !== null || reason === "retry") return parkedText(reason ?? "attention", code ?? undefined);
       return dueAt === null ? "Waiting for somebody." : "Waiting; it goes on by itself.";
     case "succeeded":
-      return "Done.";
+      return without === undefined ? "Done." : `Done, ${without}.`;
     case "failed":
       return error?.message ?? "Failed.";
     case "cancelled":

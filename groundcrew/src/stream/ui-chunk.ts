@@ -5,6 +5,7 @@ import { type ModelMessage, toUIMessageChunk, type UIMessageChunk } from "ai";
 import { userMessageOf } from "../errors.ts";
 import type { ParkReason } from "../persistence/event.ts";
 import { type AssistantPart, contentOf, type ModelStep, type ToolCall } from "../persistence/model-step.ts";
+import type { Missing } from "./plain-words.ts";
 
 /** Where the run is, for people: the data of `data-status`. */
 export interface StatusData {
@@ -23,8 +24,14 @@ export interface ProgressData {
   what: string;
 }
 
-/** What the stream is made of. Give the data types to `useChat` to have its `onData` typed. */
-export type UiChunk = UIMessageChunk<unknown, { status: StatusData; progress: ProgressData }>;
+/** What stays with the answer: the metadata of its message. */
+export interface AnswerMetadata {
+  /** What the answer had to do without, and what stood in for it. Absent: nothing. */
+  degraded?: Missing[];
+}
+
+/** What the stream is made of. Give the types to `useChat` to have its `onData` and `metadata` typed. */
+export type UiChunk = UIMessageChunk<AnswerMetadata, { status: StatusData; progress: ProgressData }>;
 
 const CALL_NOT_UNDERSTOOD = "The assistant's call of this tool could not be understood.";
 

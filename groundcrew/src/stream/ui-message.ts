@@ -4,15 +4,17 @@
  *
  * One assistant message per run, its id the run's. A model step opens a step of the message, its tools' results belong to
  * it, the next model step closes it: chunk for chunk what the SDK's own `toUIMessageStream` gives for the same conversation.
- * What the SDK does not know rides along: `reset-step` takes back the output of an attempt that was given up, and the
- * transient `data-status` and `data-progress` say in plain words where the run is.
+ * What the SDK does not know rides along: `reset-step` takes back the output of an attempt that was given up, the transient
+ * `data-status` and `data-progress` say in plain words where the run is, and the message's metadata what it had to do without.
  */
 import type { FinishReason, ModelMessage } from "ai";
 import { userMessageOf } from "../errors.ts";
-import type { EventOf, ParkReason, StepKind } from "../persistence/event.ts";
+import type { EventOf, StepKind } from "../persistence/event.ts";
 import { type AssistantPart, textOf, toolCallsOf } from "../persistence/model-step.ts";
 import type { FeedItem } from "./feed.ts";
+import { eachOnce, type Missing, OTHER_MODEL, parkedText, TRYING_AGAIN, withoutText } from "./plain-words.ts";
 import {
+  type AnswerMetadata,
   fileUrl,
   lookOf,
   type ModelValue,
@@ -26,18 +28,6 @@ import {
   type UiChunk,
   userParts,
 } from "./ui-chunk.ts";
-
-const PARKED: Record<ParkReason, string> = {
-  approval: "Waiting for an approval.",
-  signal: "Waiting for an answer.",
-  timer: "Waiting until it is time.",
-  child: "Waiting for another task to finish.",
-  budget: "Paused: the budget is used up.",
-  authorization: "Waiting for a sign-in.",
-  unknown_outcome: userMessageOf("STEP_UNKNOWN"),
-  retry: "Something did not work. Trying again in a moment.",
-  attention: "Paused: an operator has to look at it.",
-};
 
 /** One try of a step. */
 interface Attempt extends Shown {
@@ -84,6 +74,9 @@ export class UiProjection {
   #steering: UiChunk[] = [];
   #lastText = "";
   #finishReason: FinishReason = "stop";
+  /** Which of the agent's models was asked last. */
+  #model = 0;
+  #missing: Missing[] = [];
   #isParked = false;
   #isStopping = false;
 
@@ -115,6 +108,8 @@ export class UiProjection {
         return this.#failed(item);
       case "step.abandoned":
         return this.#abandon(item.step);
+      case "step.degraded":
+        return this.#degraded(item);
       case "step.unknown":
         return this.#status({ status: "unknown", text: userMessageOf("STEP_UNKNOWN") });
       case "step.resolved":
@@ -135,6 +130,8 @@ export class UiProjection {
         return this.#fail(userMessageOf("RUN_EXPIRED"));
       case "run.cancelled":
         return this.#emit({ type: "abort", reason: userMessageOf("RUN_CANCELLED") });
+      case "step.late":
+      case "loop.blocked":
       case "run.released":
       case "retry.requested":
       case "signal.received":
@@ -154,7 +151,7 @@ export class UiProjection {
     this.#isParked = true;
     this.#status({
       status: "parked",
-      text: PARKED[item.reason],
+      text: parkedText(item.reason, item.code),
       reason: item.reason,
       ...(item.until !== undefined && { until: item.until }),
     });
@@ -163,7 +160,10 @@ export class UiProjection {
   #begin(item: EventOf<"step.started">): void {
     const before = this.#attempts.get(item.step);
     if (before) this.#retract(before); // its worker is gone without a word
-    if (item.kind === "model") this.#openStep(item.step);
+    if (item.kind === "model") {
+      this.#openStep(item.step);
+      this.#chooseModel(item.candidate ?? 0);
+    }
     if (item.kind === "code" || item.kind === "child") this.#status({ status: "running", text: item.name });
     const origin = `${item.step}#${item.attempt}`;
     this.#attempts.set(item.step, { origin, kind: item.kind, number: item.attempt, isLive: true, ...nothingShown() });
@@ -186,6 +186,12 @@ export class UiProjection {
     if (this.#step) this.#emit({ type: "finish-step" });
     this.#step = undefined;
     for (const message of this.#steering.splice(0)) this.#emit(message);
+  }
+
+  /** A fallback is told when it takes over, not each time it is asked. */
+  #chooseModel(candidate: number): void {
+    if (candidate > 0 && candidate !== this.#model) this.#status({ status: "running", text: OTHER_MODEL });
+    this.#model = candidate;
   }
 
   #chunk(item: Extract<FeedItem, { type: "chunk" }>): void {
@@ -273,10 +279,30 @@ export class UiProjection {
   }
 
   #failed(item: EventOf<"step.failed">): void {
-    if (!item.final || this.#attempts.get(item.step)?.kind !== "tool") return this.#abandon(item.step);
+    if (!item.final || this.#attempts.get(item.step)?.kind !== "tool") {
+      this.#abandon(item.step);
+      if (!item.final && !item.exhausted && !this.#isStopping) this.#tryingAgain(item.retryAt);
+      return;
+    }
     const toolCallId = toolCallOf(item.step);
     if (this.#invalidCalls.has(toolCallId)) return;
     this.#show(this.#attempts.get(item.step), { type: "tool-output-error", toolCallId, errorText: item.error.user });
+  }
+
+  #tryingAgain(until: number | undefined): void {
+    this.#status({ status: "running", text: TRYING_AGAIN, ...(until !== undefined && { until }) });
+  }
+
+  /** In the metadata at once: it is no part of a step, so nothing that is taken back takes it along. */
+  #degraded({ name, instead }: EventOf<"step.degraded">): void {
+    const missing: Missing = instead === undefined ? { name } : { name, instead };
+    this.#status({ status: "running", text: `Going on ${withoutText([missing])}.` });
+    this.#missing = eachOnce([...this.#missing, missing]);
+    this.#emit({ type: "message-metadata", ...this.#metadata() });
+  }
+
+  #metadata(): { messageMetadata: AnswerMetadata } {
+    return { messageMetadata: { degraded: this.#missing } };
   }
 
   /** A stopped answer keeps what it said, as with the SDK's own stop: no other attempt will say it again. */
@@ -317,7 +343,7 @@ export class UiProjection {
   #finish(output: unknown): void {
     this.#closeStep();
     if (typeof output === "string" && output !== "" && output !== this.#lastText) this.#answer(output);
-    this.#emit({ type: "finish", finishReason: this.#finishReason });
+    this.#end(this.#finishReason);
   }
 
   /** A flow's answer, when no model step has said it already. */
@@ -332,7 +358,11 @@ export class UiProjection {
   #fail(text: string): void {
     this.#emit({ type: "error", errorText: `${text} (Reference: ${this.#run})` });
     this.#closeStep();
-    this.#emit({ type: "finish", finishReason: "error" });
+    this.#end("error");
+  }
+
+  #end(finishReason: FinishReason): void {
+    this.#emit({ type: "finish", finishReason, ...(this.#missing.length > 0 && this.#metadata()) });
   }
 
   #status(data: StatusData): void {

@@ -130,6 +130,71 @@ describe("the timeline of a run", () => {
 `);
   });
 
+  test("tells of each attempt what it was taken for, who was asked and when the next one comes", () => {
+    const asked = (at: number, attempt: number, name: string, candidate?: number) =>
+      ({ type: "step.started", at, step: "model:1", kind: "model", name, attempt, ...(candidate !== undefined && { candidate }) }) as const;
+    const failed = (at: number, attempt: number, rest: object) =>
+      ({
+        type: "step.failed",
+        at,
+        step: "model:1",
+        attempt,
+        error: failure("MODEL_FAILED", "x".repeat(400)),
+        final: false,
+        ...rest,
+      }) as const;
+    const events = journal(
+      asked(0, 1, "big"),
+      failed(100, 1, { failure: { chance: "later", reason: "rate_limited", status: 429, at: 1 }, retryAt: START + 30_100 }),
+      asked(30_100, 2, "small", 1),
+      failed(30_200, 2, { failure: { chance: "again", reason: "network" }, retryAt: START + 31_200, isProbe: true }),
+      asked(31_200, 3, "small", 1),
+      failed(31_300, 3, { failure: { chance: "never", reason: "auth", status: 401 }, exhausted: true }),
+      { type: "run.parked", at: 31_301, reason: "attention", code: "RETRIES_EXHAUSTED", detail: '"small" has failed' },
+      asked(40_000, 4, "big"),
+      failed(40_100, 4, { failure: { chance: "never", reason: "invalid_request", status: 400 }, final: true, isFatal: true }),
+    );
+    const long = `MODEL_FAILED: ${"x".repeat(146)}… (414 characters)`;
+    expect(lines(events)).toBe(`
+     +0ms  ✗ model     big  100ms  ${long} (rate_limited 429, told when, tried again after 30.0s)
+   +30.1s  ✗ model     small, fallback, attempt 2  100ms  ${long} (network, a probe, tried again after 1.0s)
+   +31.2s  ✗ model     small, fallback, attempt 3  100ms  ${long} (auth 401, no attempt left)
+   +31.3s  ‖ parked    attention (RETRIES_EXHAUSTED): "small" has failed
+   +40.0s  ✗ model     big, attempt 4  100ms  ${long} (invalid_request 400, the run fails with it)
+`);
+  });
+
+  test("shows late results, what the run goes on without, a blocked process and why a run ended before its deadline", () => {
+    const events = journal(
+      { type: "step.started", at: 0, step: "tool:a", kind: "tool", name: "search", attempt: 1, effect: "read" },
+      {
+        type: "step.failed",
+        at: 10,
+        step: "tool:a",
+        attempt: 1,
+        error: failure("STEP_TIMEOUT", "too slow"),
+        final: true,
+        failure: { chance: "again", reason: "timeout" },
+      },
+      { type: "step.degraded", at: 10, step: "tool:a", name: "search", reason: "timeout" },
+      { type: "step.degraded", at: 11, step: "tool:b", name: "rates", reason: "network", instead: "yesterday" },
+      { type: "step.late", at: 20, step: "tool:a", attempt: 1, outcome: "succeeded", value: { hits: 3 } },
+      { type: "step.late", at: 21, step: "tool:c", attempt: 2, outcome: "failed", error: failure("TOOL_FAILED", "cut") },
+      { type: "loop.blocked", at: 30, ms: 30_000, steps: ["search (tool:a)"] },
+      { type: "run.expired", at: 40, deadline: START + 60_000, why: "workers have spent 5m 0s on it" },
+    );
+    expect(lines(events)).toBe(`
+     +0ms  ✗ tool      search (read)  10ms  STEP_TIMEOUT: too slow (timeout)
+    +10ms  ↻ degraded  going on without search (timeout)
+    +11ms  ↻ degraded  going on with yesterday instead of rates (network)
+    +20ms  · late      search, attempt 1, when nobody waited for it any more: succeeded
+             out       { hits: 3 }
+    +21ms  · late      tool:c, attempt 2, when nobody waited for it any more: failed with TOOL_FAILED: cut
+    +30ms  ✗ blocked   nothing else ran for 30.0s, with this at work: search (tool:a)
+    +40ms  ✗ expired   workers have spent 5m 0s on it
+`);
+  });
+
   test("shows waits, children, signals and how a run was ended", () => {
     const until = START + 3_600_000;
     const events = journal(
@@ -191,6 +256,18 @@ describe("the timeline of a run", () => {
       { type: "run.claimed", at: 0, worker: evil, epoch: 1, takeover: true },
       { type: "step.started", at: 1, step: evil, kind: "tool", name: evil, attempt: 1, input: { [evil]: evil } },
       { type: "step.failed", at: 2, step: evil, attempt: 1, error: failure(evil, evil), final: true },
+      {
+        type: "step.failed",
+        at: 2,
+        step: "x",
+        attempt: 1,
+        error: failure(evil, evil),
+        final: true,
+        failure: { chance: "never", reason: evil as never },
+      },
+      { type: "step.late", at: 2, step: evil, attempt: 1, outcome: "failed", value: evil, error: failure(evil, evil) },
+      { type: "step.degraded", at: 2, step: evil, name: evil, reason: evil as never, instead: evil },
+      { type: "loop.blocked", at: 2, ms: 1, steps: [evil] },
       { type: "signal.received", at: 3, id: evil, name: evil, value: evil, from: evil },
       { type: "progress", at: 4, fraction: 0, what: evil },
       { type: "run.parked", at: 5, reason: "attention", detail: evil },

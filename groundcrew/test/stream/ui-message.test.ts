@@ -3,6 +3,7 @@ import { MockLanguageModelV4, simulateReadableStream } from "ai/test";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { z } from "zod";
+import { systemClock } from "../../src/clock.ts";
 import { callModel } from "../../src/model/model.ts";
 import type { Fact } from "../../src/persistence/event.ts";
 import type { ModelStep, ToolCall } from "../../src/persistence/model-step.ts";
@@ -154,7 +155,8 @@ describe("beside the AI SDK's own stream", () => {
       const messages: ModelMessage[] = [{ role: "user", content: "Add." }];
       const onChunk = (chunk: unknown) => feed.chunk(step, 1, chunk as UiChunk);
       const signal = new AbortController().signal;
-      const answered = await callModel({ agent: { settings, tools }, messages, steps: [], signal, onChunk });
+      const bounds = { timeouts: {}, clock: systemClock, signal };
+      const answered = await callModel({ agent: { settings, tools }, messages, steps: [], ...bounds, onChunk });
       feed.succeeded(step, 1, answered.step);
       if (number === 0) toolSteps(feed);
     }
@@ -396,6 +398,132 @@ describe("where the run is", () => {
   });
 });
 
+describe("trouble on the way", () => {
+  const overloaded = { chance: "again", reason: "overloaded", status: 529 } as const;
+  const failed = (step: string, attempt: number, rest: object): Fact => ({
+    type: "step.failed",
+    step,
+    attempt,
+    error: failure,
+    final: false,
+    failure: overloaded,
+    ...rest,
+  });
+  const again = (until?: number) => ({
+    type: "data-status",
+    data: { status: "running", text: "Trying again…", ...(until !== undefined && { until }) },
+    transient: true,
+  });
+  const statuses = (chunks: readonly UiChunk[]) => chunks.flatMap((chunk) => (chunk.type === "data-status" ? chunk.data.text : []));
+  const degraded = (name: string, instead?: string): Fact => ({
+    type: "step.degraded",
+    step: `tool:${name}`,
+    name,
+    reason: "auth",
+    ...(instead !== undefined && { instead }),
+  });
+
+  test("is told as another try and its time, behind what is taken back, and nothing of the cause", () => {
+    const feed = new Feed()
+      .add(created)
+      .started("model:1")
+      .chunk("model:1", 1, ...text("0", "Wro"))
+      .add(failed("model:1", 1, { retryAt: 700 }));
+    const chunks = feed.project();
+    expect(chunks.slice(-2)).toEqual([{ type: "reset-step" }, again(700)]);
+    expect(JSON.stringify(chunks)).not.toMatch(/secret|overloaded|529/);
+  });
+
+  test("is told of journals of earlier releases too, which have no verdict and no time", () => {
+    const feed = new Feed().add(created).started("model:1");
+    feed.add({ type: "step.failed", step: "model:1", attempt: 1, error: failure, final: false });
+    expect(feed.project().at(-1)).toEqual(again());
+  });
+
+  test("promises no other try where there is none: without attempts left, for good, or stopped", () => {
+    const begun = () => new Feed().add(created).started("model:1");
+    const given = begun().add(failed("model:1", 1, { exhausted: true }), {
+      type: "run.parked",
+      reason: "attention",
+      detail: "secret",
+      code: "RETRIES_EXHAUSTED",
+    });
+    expect(statuses(given.project())).toEqual(["A service that is needed is not available. An operator has to look at it."]);
+    expect(
+      statuses(
+        begun()
+          .add(failed("model:1", 1, { final: true }))
+          .project(),
+      ),
+    ).toEqual([]);
+    const stopped = begun().add({ type: "cancel.requested", id: "c", why: "" }, failed("model:1", 1, { retryAt: 5 }));
+    expect(statuses(stopped.project())).toEqual([]);
+  });
+
+  test("tells that another model goes on, once, and never which", () => {
+    const asked = (step: string, attempt: number, name: string, candidate?: number): Fact => ({
+      type: "step.started",
+      step,
+      kind: "model",
+      name,
+      attempt,
+      ...(candidate !== undefined && { candidate }),
+    });
+    const feed = new Feed().add(created, asked("model:1", 1, "secret-big"), failed("model:1", 1, { retryAt: 0 }));
+    feed.add(asked("model:1", 2, "secret-small", 1)).succeeded("model:1", 2, answer("Let me see."));
+    feed.add(asked("model:2", 1, "secret-small", 1)).succeeded("model:2", 1, answer("Done."));
+    const chunks = feed.add({ type: "run.succeeded", output: "Done." }).project();
+    expect(statuses(chunks)).toEqual(["Trying again…", "Going on with another model."]);
+    expect(JSON.stringify(chunks)).not.toContain("secret");
+  });
+
+  test("tells what the run goes on without, and leaves it in the message's metadata, each once and without a reason", async () => {
+    const feed = new Feed().add(created).started("model:1");
+    feed.succeeded("model:1", 1, answer("", [{ toolCallId: "search", toolName: "search", input: {} }]));
+    feed.started("tool:search").add(failed("tool:search", 1, { final: true }), degraded("search"), degraded("rates", "yesterdaysRates"));
+    feed.add(degraded("search"));
+    feed.started("model:2").succeeded("model:2", 1, answer("Done.")).add({ type: "run.succeeded", output: "Done." });
+    const chunks = feed.project();
+    const missing = { degraded: [{ name: "search" }, { name: "rates", instead: "yesterdaysRates" }] };
+    expect(statuses(chunks)).toEqual([
+      "Going on without search.",
+      "Going on with yesterdaysRates instead of rates.",
+      "Going on without search.",
+    ]);
+    expect(chunks.at(-1)).toEqual({ type: "finish", finishReason: "stop", messageMetadata: missing });
+    const { message, errors } = await read(chunks);
+    expect(message?.metadata).toEqual(missing);
+    expect(errors).toEqual([]);
+    expect(JSON.stringify(chunks)).not.toContain("auth");
+  });
+
+  test("keeps what is missing in the metadata when output is taken back, and when the run is stopped or fails", async () => {
+    for (const end of [
+      { type: "run.cancelled", why: "" },
+      { type: "run.failed", error: failure },
+    ] as const) {
+      const feed = new Feed().add(created).started("model:1").add(degraded("search"));
+      feed.chunk("model:1", 1, ...text("0", "Wrong")).add(failed("model:1", 1, { retryAt: 0 }), end);
+      expect((await read(feed.project())).message?.metadata).toEqual({ degraded: [{ name: "search" }] });
+    }
+  });
+
+  test("says nothing about metadata where nothing is missing", () => {
+    const chunks = new Feed().add(created).add({ type: "run.succeeded" }).project();
+    expect(JSON.stringify(chunks)).not.toMatch(/etadata/);
+  });
+
+  test("keeps late results and a blocked process to itself", () => {
+    const begun = () => new Feed().add(created).started("model:1");
+    const late = begun().add(
+      { type: "step.late", step: "model:1", attempt: 1, outcome: "succeeded", value: "secret" },
+      { type: "step.late", step: "model:1", attempt: 1, outcome: "failed", error: failure },
+      { type: "loop.blocked", ms: 30_000, steps: ["secret"] },
+    );
+    expect(late.project()).toEqual(begun().project());
+  });
+});
+
 describe("the end", () => {
   test("of a run that failed tells the user what they may know, with the run to quote", async () => {
     const feed = new Feed()
@@ -459,6 +587,9 @@ describe("any run", () => {
       { type: "run.claimed", worker: "w", epoch: 2, takeover: true },
       { type: "signal.received", id: "s", name: "n" },
       { type: "message.received", id: "m", message: { role: "user", content: "And?" } },
+      { type: "step.degraded", step: "tool:x", name: "search", reason: "timeout" },
+      { type: "step.late", step: "model:1", attempt: 1, outcome: "succeeded", value: "ghost" },
+      { type: "loop.blocked", ms: 30_000, steps: ["x"] },
     ),
     { maxLength: 3 },
   );

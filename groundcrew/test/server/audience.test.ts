@@ -1,0 +1,98 @@
+/** What an owner who is no operator must not read, whatever happened to the run. */
+import { describe, expect, test } from "vitest";
+import type { Fact } from "../../src/persistence/event.ts";
+import type { RunView } from "../../src/runtime.ts";
+import { itemFor, viewFor } from "../../src/server/audience.ts";
+import { event, runView } from "../../src/wire.ts";
+
+const SECRET = "the-password-of-the-database";
+const dana = { tenant: "acme", user: "dana", roles: [] };
+const olga = { tenant: "acme", user: "olga", roles: ["operator"] };
+const error = { code: "TOOL_FAILED", name: "Error", message: SECRET, user: "A tool has failed." } as const;
+const refused = { chance: "never", reason: "auth", status: 401 } as const;
+
+const told: Fact[] = [
+  { type: "step.failed", step: "tool:a", attempt: 1, error, final: true, failure: refused },
+  { type: "step.failed", step: "tool:a", attempt: 1, error, final: false, failure: refused, exhausted: true },
+  { type: "step.late", step: "tool:a", attempt: 1, outcome: "failed", error },
+  { type: "step.degraded", step: "tool:a", name: "search", reason: "auth" },
+  { type: "loop.blocked", ms: 30_000, steps: [SECRET] },
+  { type: "step.abandoned", step: "tool:a", attempt: 1, why: SECRET },
+  { type: "step.unknown", step: "tool:a", attempt: 1, why: SECRET },
+  { type: "run.claimed", worker: SECRET, epoch: 1, takeover: true },
+  { type: "run.released", why: SECRET },
+  { type: "run.parked", reason: "attention", code: "RETRIES_EXHAUSTED", detail: SECRET },
+  { type: "run.expired", deadline: 0, why: SECRET },
+  { type: "run.failed", error },
+];
+
+describe.each(told)("of $type", (fact) => {
+  const item = { ...fact, seq: 7, at: 0, cursor: "7" };
+
+  test("an owner reads its place and type, and nothing that was written for operators", () => {
+    const hers = itemFor(dana, item);
+    expect(hers).toMatchObject({ type: fact.type, seq: 7, cursor: "7" });
+    expect(JSON.stringify(hers)).not.toMatch(new RegExp(`${SECRET}|auth|401`));
+    expect(event.parse(hers)).toMatchObject({ type: fact.type });
+  });
+
+  test("an operator reads everything, as the contract has it", () => {
+    expect(itemFor(olga, item)).toBe(item);
+    const { cursor: _cursor, ...recorded } = item;
+    expect(event.parse(recorded)).toEqual(recorded);
+  });
+});
+
+test("what a late result was is the owner's own, like any other result", () => {
+  const late: Fact = { type: "step.late", step: "tool:a", attempt: 1, outcome: "succeeded", value: { hits: 3 } };
+  expect(itemFor(dana, { ...late, seq: 7, at: 0, cursor: "7" })).toMatchObject({ value: { hits: 3 } });
+});
+
+describe("where the run is", () => {
+  const view: RunView = {
+    id: "run_1",
+    agent: "support",
+    status: "succeeded",
+    summary: `Done, without search. ${SECRET}`,
+    reason: null,
+    code: null,
+    since: 0,
+    dueAt: null,
+    createdAt: 0,
+    deadline: 0,
+    principal: dana,
+    session: null,
+    turn: null,
+    parent: null,
+    forkedFrom: null,
+    worker: SECRET,
+    takeovers: 0,
+    current: [],
+    stepsDone: 1,
+    progress: null,
+    degraded: [{ name: "search", reason: "auth" }],
+  };
+  const parked: RunView = { ...view, status: "parked", degraded: [] };
+
+  test.each<[string, RunView]>([
+    ["Done, without search.", view],
+    ["Running without search.", { ...view, status: "running" }],
+    ["Done.", { ...view, degraded: [] }],
+    ["Something did not work. Trying again in a moment.", { ...parked, reason: "retry", dueAt: 5 }],
+    [
+      "A service that is needed is not available. An operator has to look at it.",
+      { ...parked, reason: "attention", code: "RETRIES_EXHAUSTED" },
+    ],
+    [
+      "The run was stopped because it disturbs the service. An operator has to look at it.",
+      { ...parked, reason: "attention", code: "QUARANTINED" },
+    ],
+    ["Waiting for somebody.", { ...parked, reason: "attention" }],
+  ])("is told to its owner as: %s", (summary, view) => {
+    const hers = viewFor(dana, view);
+    expect(hers.summary).toBe(summary);
+    expect(JSON.stringify(hers)).not.toMatch(new RegExp(`${SECRET}|auth`));
+    expect(viewFor(olga, view)).toBe(view);
+    expect(runView.parse(view)).toEqual(view);
+  });
+});
