@@ -6,6 +6,7 @@ import { OpenAPIHono } from "@hono/zod-openapi";
 import type { Context, Hono, Next } from "hono";
 import { GroundcrewError } from "../errors.ts";
 import type { Crew } from "../runtime.ts";
+import { Admission, type Most } from "./admission.ts";
 import { agentRoutes } from "./agents.ts";
 import { type AccessOptions, authenticator, isOpen, requirePrincipal, type ServerEnv } from "./authenticate.ts";
 import { boundedBody } from "./body.ts";
@@ -24,6 +25,8 @@ export interface AppOptions extends AccessOptions {
   report?: Report;
   /** Ends all streams when it fires. */
   closing?: AbortSignal;
+  /** Requests and open streams at the same time; beyond it they are answered with 429. Default: 1,000 and 10,000. */
+  most?: Most;
 }
 
 /** Everything over HTTP, without a socket. Mounted elsewhere, without keys and hook, it serves loopback host names only. */
@@ -31,7 +34,8 @@ export function createApp(crew: Crew, options: AppOptions = {}): Hono<ServerEnv>
   const { report = reportToConsole, closing = new AbortController().signal } = options;
   const whoIs = authenticator(options);
   const guard = createGuard(crew);
-  const streams = { closing, report };
+  const admission = new Admission(options.most);
+  const streams = { closing, report, admission };
   const app = new OpenAPIHono<ServerEnv>({ defaultHook: refuseInvalid });
 
   app.onError((thrown, c) => failureResponse(c, thrown, report));
@@ -40,7 +44,7 @@ export function createApp(crew: Crew, options: AppOptions = {}): Hono<ServerEnv>
   });
   app.use(dropBodyOfHead, refuseForeignPages(isOpen(options)));
   app.route("/", healthRoutes(crew, whoIs));
-  app.use("/v1/*", requirePrincipal(whoIs), boundedBody);
+  app.use("/v1/*", admission.admit, requirePrincipal(whoIs), boundedBody);
   app.route("/v1", agentRoutes(crew));
   app.route("/v1", runRoutes(crew, guard, closing));
   app.route("/v1", eventRoutes(guard, streams));

@@ -46,6 +46,7 @@ export function chatRoutes(crew: Crew, guard: Guard, streams: Streams): OpenAPIH
   } as const;
   endpoint(app, send, async ({ c, params, body, principal }) => {
     const { agent } = params;
+    streams.admission.mustHaveRoom(); // or a turn would begin that its sender is told nothing of
     const started =
       body.trigger === "regenerate-message"
         ? await regenerate(crew, await findChat(guard, c, { agent, id: body.id }), agent, body)

@@ -34,23 +34,23 @@ const route = {
   also: { 204: "The run has ended and nothing stands behind the cursor" },
 } as const;
 
-export function eventRoutes(guard: Guard, { closing, report }: Streams): OpenAPIHono<ServerEnv> {
+export function eventRoutes(guard: Guard, streams: Streams): OpenAPIHono<ServerEnv> {
   const app = new OpenAPIHono<ServerEnv>();
   endpoint(app, route, async ({ c, params, query, headers, principal }) => {
     const { run, row } = await guard.run(c, params.id);
     // The header first: a browser that reconnects sends it beside the address it began with.
     const after = headers["last-event-id"] ?? query.after;
     const left = new AbortController();
-    const items = run.events({ after, signal: AbortSignal.any([left.signal, closing]) })[Symbol.asyncIterator]();
+    const items = run.events({ after, signal: AbortSignal.any([left.signal, streams.closing]) })[Symbol.asyncIterator]();
     const opening = await firstOf(items);
     if (isTerminal(row.status) && (await opening.first).done) return c.body(null, 204);
 
-    const frames = framesOf(opening, items, principal, report);
+    const frames = framesOf(opening, items, principal, streams.report);
     const onClose = () => {
       left.abort();
       void items.return?.(); // a stream that was never read from has not begun its frames either
     };
-    return sseResponse(c, frames, onClose);
+    return sseResponse(c, streams, frames, onClose);
   });
   return app;
 }

@@ -3,7 +3,7 @@ import { createServer, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { getRequestListener } from "@hono/node-server";
 import { coerceError, GroundcrewError } from "../errors.ts";
-import { CLOSE_GRACE_MS } from "../limits.ts";
+import { CLOSE_GRACE_MS, MAX_UPLOAD_MS } from "../limits.ts";
 import type { Crew } from "../runtime.ts";
 import { type AppOptions, createApp } from "./app.ts";
 import { isOpen } from "./authenticate.ts";
@@ -45,7 +45,7 @@ export async function serve(crew: Crew, options: ServeOptions = {}): Promise<Ser
   const errorHandler = (thrown: unknown) => plainFailure(thrown, options.report ?? reportToConsole);
   const answer = getRequestListener(app.fetch, { hostname: host, overrideGlobalObjects: false, errorHandler });
   const inFlight = new Set<ServerResponse>();
-  const server = createServer((request, response) => {
+  const server = createServer({ requestTimeout: MAX_UPLOAD_MS }, (request, response) => {
     inFlight.add(response);
     response.once("close", () => inFlight.delete(response));
     return answer(request, response);

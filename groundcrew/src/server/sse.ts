@@ -2,6 +2,7 @@
 import type { HttpBindings } from "@hono/node-server";
 import type { Context } from "hono";
 import { type Frame, sseHeaders, sseStream } from "../stream/sse.ts";
+import type { Admission } from "./admission.ts";
 import type { ServerEnv } from "./authenticate.ts";
 import type { Report } from "./failure.ts";
 
@@ -11,16 +12,33 @@ export interface Streams {
   closing: AbortSignal;
   /** Told when one fails: its status is long sent. */
   report: Report;
+  /** How many there may be. */
+  admission: Admission;
 }
 
-/** @param onClose told once, when nobody reads any more */
+/** @param onClose told once, when nobody reads any more. @throws GroundcrewError `OVERLOADED` */
 export function sseResponse(
   c: Context<ServerEnv>,
+  { admission }: Streams,
   frames: AsyncIterator<Frame>,
   onClose: () => void,
   headers: Record<string, string> = {},
 ): Response {
-  return c.body(sseStream(frames, { onClose, cut: () => disconnect(c) }), 200, { ...sseHeaders, ...headers });
+  const leave = placeFor(admission, onClose);
+  const close = () => {
+    leave();
+    onClose();
+  };
+  return c.body(sseStream(frames, { onClose: close, cut: () => disconnect(c) }), 200, { ...sseHeaders, ...headers });
+}
+
+function placeFor(admission: Admission, onRefused: () => void): () => void {
+  try {
+    return admission.enterStream();
+  } catch (error) {
+    onRefused();
+    throw error;
+  }
 }
 
 /** Under Node the socket is at hand; elsewhere the host of the app has to look after readers that take nothing. */

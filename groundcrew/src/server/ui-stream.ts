@@ -47,12 +47,13 @@ export function uiRoutes(guard: Guard, streams: Streams): OpenAPIHono<ServerEnv>
 }
 
 /** The run's whole stream, or what stands behind `after`. */
-export function uiStream(c: Context<ServerEnv>, run: Run, { closing, report }: Streams, after?: string): Response {
+export function uiStream(c: Context<ServerEnv>, run: Run, streams: Streams, after?: string): Response {
+  const { closing, report } = streams;
   const left = new AbortController();
   const items = run.events({ signal: AbortSignal.any([left.signal, closing]) });
   const frames = framesOf(run.id, uiFrames(items, run.id, after), report);
   const { "x-vercel-ai-ui-message-stream": version } = UI_MESSAGE_STREAM_HEADERS;
-  return sseResponse(c, frames, () => left.abort(), { "x-vercel-ai-ui-message-stream": version, location: `/v1/runs/${run.id}` });
+  return sseResponse(c, streams, frames, () => left.abort(), { "x-vercel-ai-ui-message-stream": version, location: `/v1/runs/${run.id}` });
 }
 
 /** @param place of the last frame seen. @throws GroundcrewError `CURSOR_INVALID` */
