@@ -108,6 +108,16 @@ describe("adopting", () => {
   });
 });
 
+describe("the tests of an agent under faults", () => {
+  test("pass, the killed ones too", async () => {
+    const { NODE_OPTIONS: _options, ...env } = process.env;
+    const { code, out } = await run(process.execPath, ["--test", join(here, "testing/support.ts")], { env });
+    expect(out).toMatch(/^. pass 6$/m);
+    expect(out).toMatch(/^. fail 0$/m);
+    expect(code).toBe(0);
+  }, 60_000);
+});
+
 describe("the flow", () => {
   test("goes on in another process after its wait, and does nothing twice", async () => {
     const { support } = await import("./support/support.ts");
