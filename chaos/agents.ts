@@ -42,7 +42,7 @@ export function crewOf(url: string): Crew {
     const add = (name: string, effect: Act["effect"], rest: ToolPolicy<Errand, string>) => {
       const execute = (input: Errand) => outside.act({ ...input, effect }, currentCall(), currentCall().signal);
       tools[toolFor(name, manner)] = tool({ inputSchema: errand, execute });
-      policy[toolFor(name, manner)] = { ...rest, timeout };
+      policy[toolFor(name, manner)] = { ...rest, timeout, attempts: 1, breaker: false }; // what a program expects is one attempt
     };
     add("look", "read", { effect: "read" });
     add("tag", "idempotent", { effect: "idempotent" });
@@ -92,7 +92,7 @@ export function crewOf(url: string): Crew {
 
   async function step(ctx: FlowContext, label: string, { name, effect, manner, ms, canLookUp }: Act): Promise<string> {
     const reconcile = ({ key }: { key: string }) => outside.lookUp(key);
-    const options = { effect, timeout: timeoutOf(manner), ...(effect === "once" && canLookUp && { reconcile }) };
+    const options = { effect, attempts: 1, timeout: timeoutOf(manner), ...(effect === "once" && canLookUp && { reconcile }) };
     try {
       return await ctx.step(name, options, (call) => outside.act({ id: idOf(label, name), effect, manner, ms }, call, call.signal));
     } catch (error) {

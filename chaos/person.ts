@@ -29,12 +29,21 @@ export class Person {
   }
 
   look({ id, reason }: RunRow): void {
-    if (reason === "attention") this.#report.add("wrong", `run ${id} is parked for attention`);
-    if (reason !== "unknown_outcome" || this.#busy.has(id)) return;
+    if ((reason !== "unknown_outcome" && reason !== "attention") || this.#busy.has(id)) return;
     this.#busy.add(id);
-    void this.#answer(id)
+    void (reason === "attention" ? this.#clear(id) : this.#answer(id))
       .catch((error: unknown) => this.#report.add("wrong", `nobody could answer for run ${id}: ${String(error)}`))
       .finally(() => this.#busy.delete(id));
+  }
+
+  /** Processes die here all the time, with runs at work that have nothing to do with it: five in a row are no proof. */
+  async #clear(id: string): Promise<void> {
+    const run = await insist("a run that waits for attention", () => this.#crew.run(id));
+    const { status, code, summary } = await insist("its state", () => run.view());
+    if (status !== "parked") return; // somebody was faster
+    if (code !== "QUARANTINED") return this.#report.add("wrong", `run ${id} is parked for attention: ${summary}`);
+    console.error(`  run ${id} is quarantined, and is given another chance`);
+    await insist("a retry", () => run.retry("a person"));
   }
 
   async #answer(id: string): Promise<void> {

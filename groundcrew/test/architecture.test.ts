@@ -7,13 +7,13 @@ import { join, posix } from "node:path";
 import { describe, expect, test } from "vitest";
 
 const FLOORS: readonly (readonly string[])[] = [
-  ["errors", "limits", "clock", "principal", "json", "failpoint"],
-  ["agent", "wire"],
+  ["errors", "failure", "limits", "clock", "principal", "json", "failpoint"],
+  ["agent", "policy", "faults", "wire"],
   ["persistence/", "client/", "call"],
   ["fault/", "security/", "cost/", "supervision/", "observability/", "model/", "tool/", "stream/", "sqlite/", "postgres/"],
   ["run/", "store"],
   ["runtime"],
-  ["server/", "preflight/", "testing", "index"],
+  ["server/", "preflight/", "testing/", "index"],
   ["cli/"],
 ];
 

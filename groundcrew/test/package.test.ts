@@ -13,8 +13,8 @@ const root = join(import.meta.dirname, "../..");
 const home = join(root, "groundcrew");
 const manifest = JSON.parse(readFileSync(join(home, "package.json"), "utf8"));
 
-/** Everything a user downloads of ours. A jump here is a file that slipped in. */
-const MAX_UNPACKED_BYTES = 1024 * 1024;
+/** Everything a user downloads of ours: 1.13 MB with both stores and the fault layer. A jump here is a file that slipped in. */
+const MAX_UNPACKED_BYTES = 1.25 * 1024 * 1024;
 
 /** Another one needs its line in `docs/decisions/0001-one-package-and-its-dependencies.md`. */
 const DEPENDENCIES = ["@hono/node-server", "@hono/zod-openapi", "canonicalize", "devalue", "eventsource-parser", "hono", "ms"];
