@@ -108,9 +108,17 @@ async function untilGivenUp(execution: Execution): Promise<void> {
     const outcome = await outcomeOf(execution, definition);
     if ("halt" in outcome && outcome.halt.to === "lost") throw outcome.halt.error;
     if ("error" in outcome && isOfTheRuntime(execution, outcome.error)) throw outcome.error;
+    if ("output" in outcome && definition.kind === "agent" && isUnheard(execution)) continue; // it came as the loop ended: nobody has looked at it
     if ((await finish(execution, outcome)) === "written") return;
     execution.receive(await messagesFor(execution)); // a message came as the run was about to end: it is answered first
   }
+}
+
+/** Whether somebody has said something that no answer has seen. */
+function isUnheard({ state, isHalted }: Execution): boolean {
+  const message = state.messages.at(-1);
+  if (!message || isHalted) return false;
+  return ![...state.steps.values()].some(({ kind, status, seq }) => kind === "model" && status === "succeeded" && seq > message.seq);
 }
 
 async function outcomeOf(execution: Execution, definition: Definition): Promise<Outcome> {
