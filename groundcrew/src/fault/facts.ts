@@ -92,7 +92,9 @@ function headersOf(value: unknown): ReadonlyMap<string, string> {
       if (headers.size >= MAX_FAILURE_HEADERS) break;
       headers.set(text(name).toLowerCase(), text([held].flat()[0]));
     }
-  } catch {} // what there is of them
+  } catch {
+    // A getter of somebody's own error may throw: what was read of it so far is what there is to judge by.
+  }
   return headers;
 }
 

@@ -4,7 +4,8 @@
  */
 import { MAX_BARREN_TAKEOVERS, MAX_DEATHS, SUSPECT_DEATHS } from "../limits.ts";
 
-export interface Record {
+/** What is held against a run; the fold keeps it. */
+export interface Losses {
   /** Processes in a row that died while the run's own code was at work in them. */
   deaths: number;
   /** Takeovers in a row without a step that ended. */
@@ -12,12 +13,12 @@ export interface Record {
 }
 
 /** Whether it has to run alone, so that the next death tells whose doing it is. */
-export function isSuspect({ deaths }: Record): boolean {
+export function isSuspect({ deaths }: Losses): boolean {
   return deaths >= SUSPECT_DEATHS;
 }
 
 /** Why it may not be taken up any more; undefined: it may. */
-export function dangerOf({ deaths, barren }: Record): string | undefined {
+export function dangerOf({ deaths, barren }: Losses): string | undefined {
   if (deaths >= MAX_DEATHS) return `${deaths} processes in a row have died while its code was at work in them`;
   if (barren >= MAX_BARREN_TAKEOVERS) return `it was taken over ${barren} times in a row without one step that came to an end`;
   return undefined;

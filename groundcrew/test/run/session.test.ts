@@ -319,6 +319,26 @@ describe("a message that comes while a turn is running", () => {
     for (let n = 0; n < 200; n++) expect(heard).toContain(`user: second ${n}`);
   });
 
+  test("`steer` that comes while it is decided that the turn is over is answered by this turn", async () => {
+    const asked = gate();
+    const heard = gate();
+    const model = scripted([{ calls: [call("work", {})] }, "in a hurry"]);
+    const stopWhen = async () => {
+      asked.open();
+      await heard.opened;
+      return true;
+    };
+    const work = tool({ inputSchema: anything, execute: async () => "done" });
+    const crew = makeCrew([agent("a", { model, tools: { work }, stopWhen })]);
+    const run = await crew.start("a", { prompt: "go", session: "s" });
+    await asked.opened;
+    await crew.start("a", { prompt: "hurry", session: "s", whenBusy: "steer" });
+    await until("the message has arrived", async () => (await run.journal()).some(({ type }) => type === "message.received"));
+    heard.open();
+    expect(await run.result()).toBe("in a hurry");
+    expect(shown(model.doStreamCalls[1]?.prompt ?? [])).toContain("user: hurry");
+  });
+
   test("`steer` after the turn was asked to stop is answered by a turn of its own", async () => {
     const { crew, first } = await busy();
     await first.cancel("stop");

@@ -1,8 +1,10 @@
 /** What a server does with more than it can hold. Over real HTTP. */
 import { fork } from "node:child_process";
 import { once } from "node:events";
-import { setTimeout as sleep } from "node:timers/promises";
 import { expect, onTestFinished, test } from "vitest";
+import { LOOP_LOOK_MS } from "../../src/limits.ts";
+import { LoopLag } from "../../src/server/loop-lag.ts";
+import { FakeClock } from "../../src/testing/clock.ts";
 import { tempStore } from "../support/crew.ts";
 import { failureOf, post, start, startRun, until, viewOf } from "./fixture.ts";
 
@@ -86,11 +88,14 @@ test("a process that is more than a second behind takes nothing until it has cau
 });
 
 test("a block that is over before anybody came is held against nobody", async () => {
-  const { url } = await start();
-  await fetch(`${url}/v1/agents`);
-  await sleep(600); // the look that it began is over
-  for (const end = performance.now() + 1_500; performance.now() < end; );
-  expect((await fetch(`${url}/v1/agents`)).status).toBe(200);
+  const clock = new FakeClock();
+  const lag = new LoopLag(clock);
+  expect(lag.isBehind()).toBe(false);
+  await clock.advance(LOOP_LOOK_MS); // the look that it began is over
+  clock.jump(60_000);
+  expect(lag.isBehind()).toBe(false);
+  clock.jump(60_000); // and this one stands in the way of the look that was just begun
+  expect(lag.isBehind()).toBe(true);
 });
 
 test("a process holds nothing of a flood of 200 MB, and answers as ever afterwards", async () => {
