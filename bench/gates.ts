@@ -5,6 +5,7 @@ import { candidateFor } from "../groundcrew/dist/fault/candidate.js";
 import { Paces } from "../groundcrew/dist/fault/pace.js";
 import { pass } from "../groundcrew/dist/run/gates.js";
 import { LoopWatch } from "../groundcrew/dist/run/stall.js";
+import { Stops } from "../groundcrew/dist/supervision/stops.js";
 import { type Figure, median } from "./figure.ts";
 import { Folder } from "./folder.ts";
 import { STEPS, VALUES } from "./record.ts";
@@ -17,7 +18,8 @@ const BLOCK = 50;
 const clock = { now: Date.now, after: () => () => {} };
 const random = () => 0.5;
 const store = { now: Date.now, breakers: async () => [], turn: async <T>(next: T) => next };
-const deps = { breakers: new Breakers({ store, random, onTrouble: () => {} }), paces: new Paces({ clock, random }) };
+const stops = new Stops({ stops: async () => [] });
+const deps = { breakers: new Breakers({ store, random, onTrouble: () => {} }), paces: new Paces({ clock, random }), stops };
 const watch = new LoopWatch(clock, () => {});
 const candidates = [{ attempts: 8 }, { attempts: 8, suits: () => true }];
 const { signal } = new AbortController();
@@ -25,7 +27,7 @@ const { signal } = new AbortController();
 /** The way of a model or a tool to its effect, without the effect and without the journal. */
 async function passage(): Promise<void> {
   candidateFor(candidates, [], 0, clock.now());
-  const passage = { breaker: "model:provider/model", provider: "provider", signal, isPressed: false, isProbe: false };
+  const passage = { agent: "agent", breaker: "model:provider/model", provider: "provider", signal, isPressed: false, isProbe: false };
   await pass(deps, passage, () => watch.timed({ run: "run", step: "step", name: "name" }, async () => ({ value: { of: 1 } })));
 }
 

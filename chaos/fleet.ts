@@ -75,6 +75,11 @@ export class Fleet {
     );
   }
 
+  /** Everybody who is still there in a place: the worker that has it now, and those that are told to stop. */
+  living(place: number): readonly Worker[] {
+    return this.#workers.filter((worker) => worker.place === place && !worker.isOver);
+  }
+
   pidOf(workerId: string): number | undefined {
     return this.#pids.get(workerId);
   }

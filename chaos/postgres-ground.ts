@@ -48,14 +48,15 @@ export async function openPostgresGround(workers: number, seed: number): Promise
       for (const proxy of isForAll ? proxies : [proxyOf(place)]) proxy.cut();
       end();
     },
-    /** Of one worker, past its lease; then everything that it had sent arrives, late. */
+    /** Of one place, past the lease; then everything that it had sent arrives, late. */
     "black-hole": async ({ fleet, log, leaseMs }, { place, force }) => {
-      const worker = await fleet.at(place);
-      const end = log.begin("black-hole", worker.pid, true);
+      await fleet.at(place);
+      // Of whoever has the place: a predecessor that is told to stop goes the same way to the store.
+      const ends = fleet.living(place).map(({ pid }) => log.begin("black-hole", pid, true));
       proxyOf(place).hold();
       await sleep(leaseMs * (1.2 + 0.6 * force));
       proxyOf(place).resume();
-      end();
+      for (const [i, end] of ends.entries()) end(i === 0);
     },
   };
   return {
