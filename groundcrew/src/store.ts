@@ -6,6 +6,8 @@ import { openSqlite } from "./sqlite/open.ts";
 
 export interface StoreOptions {
   clock?: Clock;
+  /** Makes the audit log an HMAC chain. */
+  auditKey?: string | undefined;
 }
 
 /**
@@ -16,7 +18,7 @@ export interface StoreOptions {
 export async function openStore(where: string | Store | undefined, options: StoreOptions = {}): Promise<Store> {
   if (typeof where === "object") return where;
   const location = where ?? process.env["DATABASE_URL"] ?? ".groundcrew/crew.db";
-  if (isPostgres(location)) return (await loadPostgres()).openPostgres(location); // its time is the server's, whatever a process's clock says
+  if (isPostgres(location)) return (await loadPostgres()).openPostgres(location, { auditKey: options.auditKey }); // its time is the server's, whatever a process's clock says
   return openSqlite(fileOf(location), options);
 }
 

@@ -18,6 +18,10 @@ export interface Counts {
   chunks: number;
   signals: number;
   starts: number;
+  approvals: number;
+  /** Records of the audit log. */
+  audit: number;
+  deliveries: number;
   bytes: number;
 }
 
@@ -68,9 +72,14 @@ interface Comparison {
   after: string | null;
 }
 
+const NOTHING: Counts = {
+  ...{ runs: 0, sessions: 0, blobs: 0, events: 0, chunks: 0, signals: 0, starts: 0 },
+  ...{ approvals: 0, audit: 0, deliveries: 0, bytes: 0 },
+};
+
 /** @throws GroundcrewError `STORE_DIFFERS` when the target is no beginning of the source. */
 async function compare(from: Store, to: Store, tell: (counts: Counts) => void): Promise<Comparison> {
-  const counts: Counts = { runs: 0, sessions: 0, blobs: 0, events: 0, chunks: 0, signals: 0, starts: 0, bytes: 0 };
+  const counts: Counts = { ...NOTHING };
   const hash = createHash("sha256");
   const [source, target] = [pieces(from, () => tell(counts)), pieces(to)];
   for (;;) {
@@ -104,9 +113,11 @@ function count(counts: Counts, unit: StoredUnit): void {
   counts.bytes += unitBytes(unit);
   if (unit.kind === "session") counts.sessions++;
   if (unit.kind === "blob") counts.blobs++;
+  if (unit.kind === "audit") counts.audit++;
+  if (unit.kind === "delivery") counts.deliveries++;
   if (unit.kind !== "run") return;
   counts.runs++;
-  for (const part of ["events", "chunks", "signals", "starts"] as const) counts[part] += unit[part].length;
+  for (const part of ["events", "chunks", "signals", "starts", "approvals"] as const) counts[part] += unit[part]?.length ?? 0;
 }
 
 function differs(from: Store, here: StoredUnit | undefined, to: Store, there: StoredUnit): GroundcrewError {

@@ -10,10 +10,11 @@ import type { ErrorCode, ErrorRecord } from "../errors.ts";
 import type { Failure, FailureReason } from "../failure.ts";
 import type { Effect } from "../policy.ts";
 import type { Principal } from "../principal.ts";
+import type { ApprovalRequest, Verdict } from "./approval.ts";
 import type { JsonValue } from "./json-value.ts";
 
 /** A model call, a tool call, a named piece of a flow; or a wait, which is a step too: it starts, and one day it ends. */
-export type StepKind = "model" | "tool" | "code" | "sleep" | "signal" | "child";
+export type StepKind = "model" | "tool" | "code" | "sleep" | "signal" | "child" | "approval";
 
 export type ParkReason = "approval" | "signal" | "timer" | "child" | "budget" | "authorization" | "unknown_outcome" | "retry" | "attention";
 
@@ -43,6 +44,25 @@ export type Fact =
   | { type: "message.received"; id: string; message: JsonValue; from?: string }
   | { type: "cancel.requested"; id: string; why: string; from?: string }
   | { type: "retry.requested"; id: string; from?: string }
+  /** A person holds the run: no step begins. */
+  | { type: "run.paused"; id: string; why: string; from?: string }
+  | { type: "run.resumed"; id: string; from?: string }
+  /** More model steps than its agent has. */
+  | { type: "limit.raised"; id: string; steps: number; from?: string }
+  | ApprovalRequested
+  /** More people may decide. */
+  | { type: "approval.escalated"; id: string; approval: string; level: number; to: readonly string[] }
+  /** People were told again; the `times`th time. */
+  | { type: "approval.reminded"; id: string; approval: string; times: number }
+  | { type: "approval.ended"; id: string; approval: string; verdict: Verdict }
+  /** What was approved is not what would run: it counts for nothing, and is asked for anew. */
+  | { type: "approval.voided"; approval: string; why: string }
+  /** In shadow mode: somebody would have been asked. */
+  | { type: "approval.skipped"; step: string; name: string; why: string }
+  /** A person speaks to the user in the agent's place, and says things, until it is handed back. */
+  | { type: "handover.began"; id: string; from: string }
+  | { type: "handover.said"; id: string; message: JsonValue; from: string }
+  | { type: "handover.ended"; id: string; from: string; message?: JsonValue }
   | { type: "session.updated"; state: JsonValue }
   | { type: "progress"; step?: string; fraction: number; what: string }
   | { type: "run.succeeded"; output?: JsonValue }
@@ -71,6 +91,18 @@ export interface RunCreated {
     /** Of a run that is tried again: these events stood behind the failure. Steps in them are reused; the code need not come by them. */
     behind?: readonly [first: number, last: number];
   };
+}
+
+/** Somebody is asked. Everything of the request stands here: the row in the store is read off it. */
+export interface ApprovalRequested {
+  type: "approval.requested";
+  approval: string;
+  to: readonly string[];
+  /** When it expires. */
+  until?: number;
+  request: ApprovalRequest;
+  /** For a call that an earlier verdict covers: that approval. Nobody is asked. */
+  like?: string;
 }
 
 export interface StepStarted {

@@ -6,6 +6,7 @@
 import type { ErrorCode, ErrorRecord } from "../errors.ts";
 import type { Failure, FailureReason } from "../failure.ts";
 import type { Effect } from "../policy.ts";
+import type { ApprovalRequest, Verdict } from "./approval.ts";
 import type { Event, Resolution, RunCreated, StepKind } from "./event.ts";
 import type { JsonValue } from "./json-value.ts";
 
@@ -59,6 +60,25 @@ export interface ReceivedSignal {
   value?: JsonValue;
 }
 
+/** What was asked of people, and what became of it. */
+export interface ApprovalState {
+  approval: string;
+  request: ApprovalRequest;
+  to: readonly string[];
+  until: number | undefined;
+  requestedAt: number;
+  /** When it was escalated or reminded last, and how often. */
+  level: number;
+  escalatedAt: number;
+  reminders: number;
+  remindedAt: number;
+  verdict: Verdict | undefined;
+  /** Why it counts for nothing any more. */
+  voided: string | undefined;
+  /** The approval whose verdict covers this one as well. */
+  like: string | undefined;
+}
+
 export interface RunState {
   /** Number of the last event. */
   head: number;
@@ -72,10 +92,20 @@ export interface RunState {
   /** Signals received and not yet taken, by name. */
   signals: Map<string, ReceivedSignal[]>;
   /** User messages that came while the run was at work, with the number of the event. */
-  messages: { seq: number; message: JsonValue }[];
+  messages: { seq: number; message: JsonValue; from?: "person" }[];
   /** Consumed ids, so that a signal handed out twice is recorded once. */
   received: Set<string>;
   cancel: { why: string; from?: string } | undefined;
+  /** In the order in which they were asked for. */
+  approvals: Map<string, ApprovalState>;
+  /** When requests were made since somebody said `retry`; wall-clock milliseconds. */
+  askedAt: readonly number[];
+  /** Who holds it, and why. */
+  paused: { why: string; from?: string } | undefined;
+  /** Model steps beyond those of its agent. */
+  extraSteps: number;
+  /** Who speaks to the user in the agent's place. */
+  handover: string | undefined;
   sessionState: JsonValue | undefined;
   progress: { fraction: number; what: string } | undefined;
   takeovers: number;
@@ -109,6 +139,11 @@ export function fold(events: Iterable<Event>): RunState {
     messages: [],
     received: new Set(),
     cancel: undefined,
+    approvals: new Map(),
+    askedAt: [],
+    paused: undefined,
+    extraSteps: 0,
+    handover: undefined,
     sessionState: undefined,
     progress: undefined,
     takeovers: 0,
@@ -163,9 +198,43 @@ export function apply(state: RunState, event: Event): void {
     case "retry.requested":
       state.received.add(event.id);
       state.isPressed = true;
+      state.askedAt = [];
       for (const step of state.steps.values()) tryAgain(step, event.at);
       advance(state);
       return;
+    case "run.paused":
+      state.received.add(event.id);
+      state.paused = event.from === undefined ? { why: event.why } : { why: event.why, from: event.from };
+      return;
+    case "run.resumed":
+      state.received.add(event.id);
+      state.paused = undefined;
+      return;
+    case "limit.raised":
+      state.received.add(event.id);
+      state.extraSteps += event.steps;
+      return;
+    case "handover.began":
+      state.received.add(event.id);
+      state.handover = event.from;
+      return;
+    case "handover.said":
+      state.received.add(event.id);
+      state.messages.push({ seq: event.seq, message: event.message, from: "person" });
+      return;
+    case "handover.ended":
+      state.received.add(event.id);
+      state.handover = undefined;
+      if (event.message !== undefined) state.messages.push({ seq: event.seq, message: event.message });
+      return;
+    case "approval.requested":
+    case "approval.escalated":
+    case "approval.reminded":
+    case "approval.ended":
+    case "approval.voided":
+      return applyApproval(state, event);
+    case "approval.skipped":
+      return; // nobody was asked
     case "session.updated":
       state.sessionState = event.state;
       return;
@@ -227,6 +296,37 @@ function tryAgain(step: StepState, at: number): void {
   step.faults = [];
   step.triedSince = at;
   step.isExhausted = false;
+}
+
+type ApprovalEvent = Extract<Event, { approval: string }>;
+
+function applyApproval(state: RunState, event: ApprovalEvent): void {
+  if (event.type === "approval.requested") {
+    const { approval, request, to, until, like, at } = event;
+    const none = { level: 0, escalatedAt: at, reminders: 0, remindedAt: at, verdict: undefined, voided: undefined };
+    state.approvals.set(approval, { approval, request, to, until, requestedAt: at, like, ...none });
+    if (like === undefined) state.askedAt = [...state.askedAt.filter((asked) => asked > at - 60_000), at];
+    return;
+  }
+  if ("id" in event) state.received.add(event.id);
+  const asked = state.approvals.get(event.approval);
+  if (!asked) return; // cannot be: it ends only after it was asked for
+  switch (event.type) {
+    case "approval.escalated":
+      asked.level = event.level;
+      asked.escalatedAt = event.at;
+      asked.to = event.to;
+      return;
+    case "approval.reminded":
+      asked.reminders = event.times;
+      asked.remindedAt = event.at;
+      return;
+    case "approval.ended":
+      asked.verdict ??= event.verdict; // an end never changes
+      return;
+    case "approval.voided":
+      asked.voided = event.why;
+  }
 }
 
 type StepEvent = Extract<Event, { step: string; type: `step.${string}` }>;

@@ -70,8 +70,10 @@ export function noRun(run: string): GroundcrewError {
 }
 
 /** A list of runs that is to go on behind a run that is not there. */
-export function noPlace(run: string): GroundcrewError {
-  return new GroundcrewError("CURSOR_INVALID", `The list cannot go on behind run ${run}: there is no such run.`, { run });
+export function noPlace(id: string, what: "run" | "approval" = "run"): GroundcrewError {
+  return new GroundcrewError("CURSOR_INVALID", `The list cannot go on behind ${what} ${id}: there is no such ${what}.`, {
+    ...(what === "run" ? { run: id } : { value: id }),
+  });
 }
 
 function* eventsAfter(run: string, { seq }: Cursor, rows: Iterable<EventRow>): Generator<Event, undefined> {

@@ -1,8 +1,9 @@
 /** What both stores do with an append before its transaction: what is checked and serialised here cannot fail half-way. */
 import { GroundcrewError } from "../errors.ts";
+import { checkNews, runOfApproval } from "./approval.ts";
 import type { Chunk, Event } from "./event.ts";
 import { writeEvents } from "./event-row.ts";
-import type { Append } from "./store.ts";
+import type { Append, Aside } from "./store.ts";
 
 /** The chunks `first` to `last` behind event `after`, as one row. */
 export type ChunkRow = {
@@ -23,18 +24,20 @@ export interface PreparedAppend {
   bytes: number;
 }
 
-/** @throws GroundcrewError `INTERNAL` for events or chunks that do not follow each other */
+/** @throws GroundcrewError `INTERNAL` for events or chunks that do not follow each other, or an approval of another run; `APPROVAL_NOT_FOUND` */
 export function prepareAppend(write: Append): PreparedAppend {
-  const { run, events, next } = write;
+  const { run, events, next, aside } = write;
   const first = events[0]?.seq ?? 0;
   if (!events.every((event, i) => event.seq === first + i)) throw outOfOrder(run, "its events are not numbered one after the other");
   if (next?.to === "parked" && next.dueAt !== null) millis(next.dueAt, "dueAt");
+  if (aside) checkAside(run, aside);
 
   const data = events.length > 0 ? writeEvents(events) : "";
   const chunks = chunkRows(run, write.chunks);
   const state = next && "sessionState" in next ? next.sessionState : undefined;
   const sessionState = state === undefined ? undefined : JSON.stringify(state);
   const sizes = [data, sessionState ?? "", ...chunks.map((row) => row.data), ...write.blobs.map((blob) => blob.data)];
+  if (aside) sizes.push(JSON.stringify(aside));
   return {
     write,
     first,
@@ -44,6 +47,15 @@ export function prepareAppend(write: Append): PreparedAppend {
     sessionState,
     bytes: sizes.reduce((sum, text) => sum + text.length, 0),
   };
+}
+
+function checkAside(run: string, { opens, closes, deliveries }: Aside): void {
+  const foreign =
+    opens.find((row) => row.run !== run)?.id ?? [...opens.map(({ id }) => id), ...closes].find((id) => runOfApproval(id) !== run);
+  if (foreign !== undefined) {
+    throw new GroundcrewError("INTERNAL", `A write to run ${run} is about approval ${JSON.stringify(foreign)} of another run.`, { run });
+  }
+  checkNews(deliveries);
 }
 
 /** One row for the chunks behind one event. */

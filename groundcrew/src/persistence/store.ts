@@ -9,6 +9,9 @@
 import { GroundcrewError } from "../errors.ts";
 import { MAX_BREAKER_KEY_CHARS } from "../limits.ts";
 import type { Principal } from "../principal.ts";
+import type { Amended, Amendment, ApprovalFilter, ApprovalRow } from "./approval.ts";
+import type { AuditEntry, AuditHead, StoredAudit } from "./audit.ts";
+import type { Delivery, DeliveryOutcome, NewDelivery } from "./delivery.ts";
 import type { DumpPage, StoredUnit } from "./dump.ts";
 import type { Chunk, Event, ParkReason } from "./event.ts";
 import type { Blob, JsonValue } from "./json-value.ts";
@@ -69,7 +72,19 @@ export interface NewRun {
 /** How a start ended: a new run; the run that the same key started before; or the running turn that took the message. */
 export type Created = { outcome: "created" | "existing" | "steered"; run: RunRow };
 
-export type SignalKind = "signal" | "message" | "cancel" | "resolve" | "retry" | "child";
+export type SignalKind =
+  | "signal"
+  | "message"
+  | "cancel"
+  | "resolve"
+  | "retry"
+  | "child"
+  | "pause"
+  | "resume"
+  | "raise"
+  | "handover"
+  /** What became of an approval; only `amend` sends it. */
+  | "approval";
 
 /** A durable message to a run, from any process. */
 export interface Signal {
@@ -144,6 +159,27 @@ export interface Append {
   /** Ids of signals that the worker knows and leaves where they are: they do not keep the run from parking. */
   seen?: readonly string[];
   next?: Transition;
+  aside?: Aside;
+}
+
+/** What is written along with a journal, in the same transaction, for others than the run. */
+export interface Aside {
+  /** Approvals that the run asks for. */
+  opens: readonly ApprovalRow[];
+  /** Approvals that are cancelled because the run ends, if they are still open; with when. */
+  closes: readonly string[];
+  audit: readonly AuditEntry[];
+  /** One whose id is there already stays as it is. */
+  deliveries: readonly NewDelivery[];
+}
+
+/** Nothing of an agent's, or of anything, may start: an operator has said so. */
+export interface Stop {
+  /** `*`, or an agent's name. */
+  agent: string;
+  why: string;
+  by: string;
+  at: number;
 }
 
 /**
@@ -296,7 +332,7 @@ export interface Store {
    * @returns false when a signal with this id was there before.
    * @throws GroundcrewError `RUN_NOT_FOUND`, `RUN_FINISHED`, `INBOX_FULL`
    */
-  signal(signal: Omit<Signal, "at">): Promise<boolean>;
+  signal(signal: Omit<Signal, "at">, audit?: readonly AuditEntry[]): Promise<boolean>;
   /** Signals not yet consumed, of the runs this worker holds. */
   inbox(worker: string): Promise<Signal[]>;
   /** When the next run that waits for a time will be due, or null. What is due already is `claim`'s. */
@@ -312,6 +348,39 @@ export interface Store {
    * @throws GroundcrewError `INPUT_INVALID` for a key that cannot be one
    */
   turn(next: Breaker): Promise<Breaker>;
+
+  // People, who decide.
+  /**
+   * Changes an approval to `next` if it is open and its version is the one before; with the log, the channels and the run's signal, all in
+   * one transaction. One whose run has ended meanwhile is cancelled instead.
+   * @returns what it is afterwards. @throws GroundcrewError `APPROVAL_NOT_FOUND`
+   */
+  amend(amendment: Amendment): Promise<Amended>;
+  approval(id: string): Promise<ApprovalRow | null>;
+  /** Newest first. */
+  approvals(filter: ApprovalFilter): Promise<ApprovalRow[]>;
+
+  // The audit log.
+  /** Appends entries, each to the chain of its tenant. */
+  record(entries: readonly AuditEntry[]): Promise<void>;
+  /** Records of a tenant's chain behind `after`, in order, as they are stored: damage is for the reader to find. */
+  audit(tenant: string, after: number, limit: number): Promise<StoredAudit[]>;
+  /** Where each tenant's chain ends. */
+  auditHeads(): Promise<AuditHead[]>;
+
+  // What is to be told outside.
+  /** Due ones, which nobody else gets for `leaseMs`. One that is not settled by then is due again. */
+  takeDeliveries(limit: number, leaseMs: number): Promise<Delivery[]>;
+  settleDelivery(id: string, outcome: DeliveryOutcome, audit: readonly AuditEntry[]): Promise<void>;
+  /** When the next one is due, in wall-clock milliseconds, or null. */
+  nextDelivery(): Promise<number | null>;
+
+  // Stops.
+  stops(): Promise<Stop[]>;
+  /** Sets it, or changes why. */
+  stop(stop: Omit<Stop, "at">, audit: readonly AuditEntry[]): Promise<void>;
+  /** @returns whether there was one. */
+  lift(agent: string, audit: readonly AuditEntry[]): Promise<boolean>;
 
   // Reading. From any process, without a lease.
   run(id: string): Promise<RunRow | null>;

@@ -8,6 +8,7 @@ import type { Outcome } from "../persistence/group-commit.ts";
 import { shardOf, shardOfRun } from "../persistence/id.ts";
 import { outOfOrder, type PreparedAppend } from "../persistence/prepare.ts";
 import { isTerminal, type RunStatus, type SignalKind, type Transition } from "../persistence/store.ts";
+import { writeAsides } from "./approval.ts";
 import type { Committed, Connection } from "./connection.ts";
 import { holdLeases } from "./lease.ts";
 import { type Accepted, type Held, move, settleEnds, stopsOf } from "./move.ts";
@@ -27,11 +28,14 @@ const MAX_REMEMBERED = 10_000;
 
 export class Appender {
   readonly #connection: Connection;
+  readonly #auditKey: string | undefined;
   /** Where the runs stand that this process has written to. */
   readonly #remembered = new Map<string, Held>();
 
-  constructor(connection: Connection) {
+  /** @param auditKey makes the audit log an HMAC chain */
+  constructor(connection: Connection, auditKey: string | undefined) {
     this.#connection = connection;
+    this.#auditKey = auditKey;
   }
 
   /** Tells how each ended, in their order. */
@@ -69,10 +73,12 @@ export class Appender {
         return { error };
       }
     });
-    if (accepted.some(({ next }) => next)) await tx.begun; // they are written with the time
+    if (accepted.some(({ next, append }) => next || append.write.aside)) await tx.begun; // they are written with the time
     const [held, ...complete] = await Promise.all([holding, ...writeAll(tx, accepted), move(tx, accepted)]);
     if (complete.includes(false) || batch.some(({ write }) => remembered && !held.has(write.worker))) throw new Forgotten();
     await settleEnds(tx, accepted);
+    const asides = accepted.flatMap(({ append }) => append.write.aside ?? []);
+    if (asides.length > 0) await writeAsides(tx, asides, this.#auditKey);
     this.#remember(runs);
     return outcomes;
   }

@@ -1,5 +1,5 @@
 /** What a sweep takes away, table by table. The runs and sessions are locked: nobody can add to what is theirs. */
-import { column, shardsOf, type Transaction, together } from "./row.ts";
+import { among, column, shardsOf, type Transaction, together } from "./row.ts";
 
 export interface RunKey {
   shard: number;
@@ -17,7 +17,8 @@ interface BlobKey {
 
 /** With all that is theirs. @returns how many blobs went with them. */
 export async function deleteRuns(tx: Transaction, runs: readonly RunKey[]): Promise<number> {
-  for (const table of ["events", "chunks", "signals"]) await deleteOf(tx, table, "run", runs);
+  for (const table of ["events", "chunks", "signals", "approvals"]) await deleteOf(tx, table, "run", runs);
+  await deleteNews(tx, runs);
   await tx.write("delete from groundcrew.starts where run = any($1)", [column(runs, "id")]);
   const blobs = await deleteRefs(tx, runs);
   await deleteOf(tx, "runs", "id", runs);
@@ -41,6 +42,32 @@ export async function deleteSessions(tx: Transaction, sessions: readonly Session
       `delete from groundcrew.sessions
        where shard = any($1) and (shard, tenant, id) in (select * from unnest($2::smallint[], $3::text[], $4::text[]))`,
       [shardsOf(some), column(some, "shard"), column(some, "tenant"), column(some, "id")],
+    );
+  }
+}
+
+/** What of their news has arrived or was given up. The rest is still to be told, and is nobody's from here on. Relies on `deliveries_run`. */
+async function deleteNews(tx: Transaction, runs: readonly RunKey[]): Promise<void> {
+  for (const some of together(tx, runs)) {
+    const these = [shardsOf(some), column(some, "shard"), column(some, "id")];
+    const where = "shard = any($1) and (shard, run) in (select * from unnest($2::smallint[], $3::text[]))";
+    await tx.write(`delete from groundcrew.deliveries where ${where} and due_at is null`, these);
+    await tx.write(`update groundcrew.deliveries set run = null where ${where}`, these);
+  }
+}
+
+/** Nobody's news that has arrived, or was given up, before `bound`: what another sweep does not hold. Relies on `deliveries_ended`. */
+export async function deleteOldNews(tx: Transaction, bound: number, limit: number): Promise<void> {
+  const old = await tx.query<RunKey>(
+    "select shard, id from groundcrew.deliveries where ended_at < $1 and ended_at is not null and run is null order by ended_at limit $2",
+    [bound, limit],
+  );
+  for (const some of together(tx, old)) {
+    await tx.write(
+      `delete from groundcrew.deliveries d using (
+         select shard, id from groundcrew.deliveries where ${among(tx, "shard", "id")} for update skip locked
+       ) free where d.shard = free.shard and d.id = free.id`,
+      [column(some, "shard"), column(some, "id")],
     );
   }
 }

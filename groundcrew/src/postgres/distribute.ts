@@ -8,7 +8,20 @@ import { mustBeIdle } from "./dump.ts";
 import type { Sql } from "./row.ts";
 
 /** Each begins with `shard`, in its keys too. The first is what the others are laid beside. */
-export const HOT_TABLES = ["runs", "events", "chunks", "signals", "sessions", "starts", "blobs", "blob_refs"] as const;
+export const HOT_TABLES = [
+  "runs",
+  "events",
+  "chunks",
+  "signals",
+  "sessions",
+  "starts",
+  "blobs",
+  "blob_refs",
+  "approvals",
+  "audit",
+  "audit_heads",
+  "deliveries",
+] as const;
 
 /** What turns `tables` into distributed ones. */
 export function statements(tables: readonly string[]): string[] {

@@ -4,6 +4,7 @@
  */
 import { DUMP_PAGE_BYTES } from "../limits.ts";
 import {
+  askedOf,
   atWork,
   type DumpPage,
   givenUp,
@@ -15,6 +16,7 @@ import {
   type StoredUnit,
 } from "../persistence/dump.ts";
 import { isGone, thisHost } from "../persistence/host.ts";
+import { besidePage } from "./dump-beside.ts";
 import { column, type RunRecord, type SessionRecord, type Sql, shardsOf, toRunRow, toSessionRow, unescaped } from "./row.ts";
 
 /** A run of the plan, with the session that it is a turn of. A session without runs has one row without a run. */
@@ -51,8 +53,10 @@ export async function mustBeIdle(sql: Pick<Sql, "query">, now: string | number, 
   if (alive) throw atWork(alive.id, location);
 }
 
-export async function dumpPage(sql: Sql, after: string | null, limit: number): Promise<DumpPage> {
+export async function dumpPage(sql: Sql, after: string | null, limit: number, location: string): Promise<DumpPage> {
   const from = readPlace(after);
+  const beside = from.beside && (await besidePage(sql, from.beside, limit, location));
+  if (beside) return beside;
   const keys = from.session ? await turnsAfter(sql, from, from.session, limit) : await othersAfter(sql, from, limit);
   const { plan, isCut } = planOf(from, keys, await blobsOf(sql, keys), limit);
   const isLast = !isCut && keys.length < limit;
@@ -185,11 +189,12 @@ async function readRuns(sql: Sql, keys: readonly { shard: number; id: string }[]
     const found = await sql.query<OfRun<T>>(`select run, ${columns} from groundcrew.${table} where ${where} order by run, ${order}`, bound);
     return ofEachRun<T>(found);
   };
-  const [records, events, chunks, signals, starts, blobs] = await Promise.all([
+  const [records, events, chunks, signals, approvals, starts, blobs] = await Promise.all([
     sql.query<RunRecord & { timed: boolean }>("select * from groundcrew.runs where shard = any($1) and id = any($2)", bound),
     of<StoredRun["events"][0]>("last, data", "events", "last"),
     of<StoredRun["chunks"][0]>("after, first, last, data", "chunks", "after, last"),
     of<StoredSignal>(`id, kind, name, value, sender as "from", at, consumed`, "signals", "n"),
+    of<{ data: string }>("data", "approvals", "requested_at, id"),
     // These stand in shards of their own, which only their keys tell: one look by the run, over all of them.
     sql.query<OfRun<{ key: string; hash: string }>>("select run, key, hash from groundcrew.starts where run = any($1) order by key", [
       bound[1],
@@ -205,6 +210,7 @@ async function readRuns(sql: Sql, keys: readonly { shard: number; id: string }[]
         events: events(id),
         chunks: chunks(id),
         signals: signals(id).map(plainSignal),
+        ...askedOf(approvals(id)),
         starts: startsOf(id).map(({ key, hash }) => ({ key: unescaped(key), hash })),
         blobs: blobsOf(id).map(({ hash }) => unescaped(hash)),
       };

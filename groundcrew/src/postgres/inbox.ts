@@ -1,9 +1,11 @@
 /** Durable messages to runs. Whoever lays one in, or moves the run, holds the run's row: neither misses the other. */
 import { GroundcrewError, isError } from "../errors.ts";
 import { MAX_INBOX } from "../limits.ts";
+import type { AuditEntry } from "../persistence/audit.ts";
 import type { Outcome } from "../persistence/group-commit.ts";
 import { shardOfRun } from "../persistence/id.ts";
 import { isTerminal, type RunStatus, type Signal, type SignalKind, signalValue } from "../persistence/store.ts";
+import { appendAudit } from "./audit.ts";
 import { among, column, escaped, key, type Sql, type Transaction, unescaped } from "./row.ts";
 
 interface SignalRecord {
@@ -18,8 +20,14 @@ interface SignalRecord {
 
 export type NewSignal = Omit<Signal, "at">;
 
-/** As many of them may come as somebody likes to send. The others come once per step, per child, or are one. */
-const BOUNDED_BY_ROOM: ReadonlySet<SignalKind> = new Set(["signal", "message"]);
+/** A signal from outside, and what is on record of it. */
+export interface Message {
+  signal: NewSignal;
+  audit: readonly AuditEntry[];
+}
+
+/** As many of them may come as somebody likes to send. The others come once per step, per child or per command, or are one. */
+const BOUNDED_BY_ROOM: ReadonlySet<SignalKind> = new Set(["signal", "message", "handover"]);
 
 /** While one waits, another says nothing new. */
 const COALESCED: ReadonlySet<SignalKind> = new Set(["cancel", "retry"]);
@@ -31,7 +39,7 @@ interface Inbox {
 }
 
 /** Locks the run. */
-async function lock(tx: Transaction, run: string): Promise<RunStatus | undefined> {
+export async function lock(tx: Transaction, run: string): Promise<RunStatus | undefined> {
   const [found] = await tx.query<{ status: RunStatus }>(
     "select status from groundcrew.runs where shard = $1 and id = $2 for no key update",
     [shardOfRun(run), escaped(run)],
@@ -109,17 +117,25 @@ export async function put(tx: Transaction, signal: NewSignal): Promise<boolean> 
 }
 
 /** Many of them, a run after the other in the order of their keys: two processes do not wait for each other. */
-export async function signalAll(tx: Transaction, batch: readonly NewSignal[]): Promise<Outcome[]> {
-  const outcomes = new Map<NewSignal, Outcome>();
-  for (const one of batch.toSorted((a, b) => shardOfRun(a.run) - shardOfRun(b.run) || (a.run < b.run ? -1 : a.run > b.run ? 1 : 0))) {
+export async function signalAll(tx: Transaction, batch: readonly Message[], auditKey: string | undefined): Promise<Outcome[]> {
+  const outcomes = new Map<Message, Outcome>();
+  const audit: AuditEntry[] = [];
+  for (const one of batch.toSorted((a, b) => inOrder(a.signal, b.signal))) {
     try {
-      outcomes.set(one, { value: await signal(tx, one) });
+      const isNew = await signal(tx, one.signal);
+      outcomes.set(one, { value: isNew });
+      if (isNew) audit.push(...one.audit);
     } catch (error) {
       if (!isError(error)) throw error;
       outcomes.set(one, { error }); // it was refused before it changed anything
     }
   }
+  await appendAudit(tx, audit, auditKey);
   return batch.map((one) => outcomes.get(one) as Outcome);
+}
+
+function inOrder(a: NewSignal, b: NewSignal): number {
+  return shardOfRun(a.run) - shardOfRun(b.run) || (a.run < b.run ? -1 : a.run > b.run ? 1 : 0);
 }
 
 /** As `put`, from outside: whether there is such a run, and room. */

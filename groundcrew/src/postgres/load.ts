@@ -1,8 +1,10 @@
 /** Where the store is filled from the pieces of another one: a statement per table and call. */
 import { GroundcrewError } from "../errors.ts";
-import { endBy, type StoredBlob, type StoredRun, type StoredSession, type StoredUnit } from "../persistence/dump.ts";
+import type { ApprovalRow } from "../persistence/approval.ts";
+import { endBy, type StoredBeside, type StoredBlob, type StoredRun, type StoredSession, type StoredUnit } from "../persistence/dump.ts";
 import { shardOf, shardOfRun } from "../persistence/id.ts";
-import { column, key, type Transaction } from "./row.ts";
+import { shardOfNews } from "./delivery.ts";
+import { column, escaped, key, type Transaction } from "./row.ts";
 
 /** What is there already stays as it is. @throws GroundcrewError `INPUT_INVALID` for a text that no table can hold, `INTERNAL` */
 export async function loadAll(tx: Transaction, units: readonly StoredUnit[]): Promise<void> {
@@ -34,6 +36,12 @@ export async function loadAll(tx: Transaction, units: readonly StoredUnit[]): Pr
     fresh.flatMap(({ shard, run, chunks }) => chunks.map((row) => ({ shard, run, ...row }))),
   );
   await insert(tx, "signals", SIGNAL, fresh.flatMap(signalRecords));
+  await insert(
+    tx,
+    "approvals",
+    APPROVAL,
+    fresh.flatMap(({ shard, run, approvals }) => (approvals ?? []).map((data) => approvalRecord(shard, run, data))),
+  );
   await insert(tx, "starts", START, fresh.flatMap(startRecords));
   await insert(
     tx,
@@ -41,8 +49,19 @@ export async function loadAll(tx: Transaction, units: readonly StoredUnit[]): Pr
     REF,
     fresh.flatMap(({ run, blobs }) => blobs.map((hash) => ({ shard: shardOf(hash), hash: key(hash, "hash"), run }))),
   );
+  await loadBeside(tx, units);
   for (const { id } of fresh) tx.changed.add(id);
   if (fresh.length > 0) tx.due = true;
+}
+
+/** What is no run's. */
+async function loadBeside(tx: Transaction, units: readonly StoredUnit[]): Promise<void> {
+  const audit = units.filter((unit) => unit.kind === "audit").map(({ kind: _, ...record }) => ({ ...record, ...chainOf(record.tenant) }));
+  const heads = units.filter((unit) => unit.kind === "head").map(({ kind: _, ...head }) => ({ ...head, ...chainOf(head.tenant) }));
+  await insert(tx, "audit", { ...HEAD, record: "text" } as const, audit);
+  await insert(tx, "audit_heads", HEAD, heads);
+  await insert(tx, "deliveries", DELIVERY, units.filter((unit) => unit.kind === "delivery").map(deliveryRecord));
+  await insert(tx, "stops", STOP, units.filter((unit) => unit.kind === "stop").map(stopRecord));
 }
 
 /** Rows of one table, in their order. @returns that column of those that were not there. */
@@ -192,6 +211,21 @@ function signalRecords({ shard, run, signals }: Fresh) {
   }));
 }
 
+const APPROVAL = {
+  shard: "smallint",
+  id: "text",
+  run: "text",
+  tenant: "text",
+  status: "text",
+  requested_at: "bigint",
+  data: "text",
+} as const;
+
+function approvalRecord(shard: number, run: string, data: string) {
+  const { id, tenant, status, requestedAt } = JSON.parse(data) as ApprovalRow;
+  return { shard, id: key(id, "approval id"), run, tenant: key(tenant, "tenant"), status, requested_at: requestedAt, data };
+}
+
 const START = { shard: "smallint", tenant: "text", agent: "text", key: "text", hash: "text", run: "text" } as const;
 
 function startRecords({ run, tenant, agent, starts }: Fresh) {
@@ -203,4 +237,45 @@ function startRecords({ run, tenant, agent, starts }: Fresh) {
     hash: start.hash,
     run,
   }));
+}
+
+const HEAD = { shard: "smallint", tenant: "text", seq: "bigint", hash: "text" } as const;
+
+function chainOf(tenant: string) {
+  return { shard: shardOf(tenant), tenant: key(tenant, "tenant") };
+}
+
+const DELIVERY = {
+  shard: "smallint",
+  id: "text",
+  run: "text",
+  data: "text",
+  created_at: "bigint",
+  due_at: "bigint",
+  failures: "integer",
+  state: "text",
+  why: "text",
+  ended_at: "bigint",
+} as const;
+
+function deliveryRecord(delivery: Extract<StoredBeside, { kind: "delivery" }>) {
+  const { id, run, data, createdAt, dueAt, failures, state, why, endedAt } = delivery;
+  return {
+    shard: shardOfNews(JSON.parse(data)),
+    id,
+    run: run === null ? null : key(run, "run id"),
+    data,
+    created_at: createdAt,
+    due_at: dueAt,
+    failures,
+    state,
+    why: why === null ? null : escaped(why),
+    ended_at: endedAt,
+  };
+}
+
+const STOP = { agent: "text", why: "text", by: "text", at: "bigint" } as const;
+
+function stopRecord({ agent, why, by, at }: Extract<StoredBeside, { kind: "stop" }>) {
+  return { agent: key(agent, "agent"), why: escaped(why), by: escaped(by), at };
 }

@@ -13,6 +13,8 @@ export interface PostgresOptions {
   clock?: Clock;
   /** How often a watcher looks for changes of other processes by itself, whether or not it hears of them. */
   pollMs?: number;
+  /** Makes the audit log an HMAC chain. */
+  auditKey?: string | undefined;
   /** Told the text of every statement. */
   onQuery?: QueryObserver;
   /** Whether to lock rows of one shard at a time. Default: whether the tables are distributed. */
@@ -25,7 +27,7 @@ export interface PostgresOptions {
  * @throws GroundcrewError `STORE_UNAVAILABLE`, `STORE_BUSY`, `STORE_CORRUPT`, `STORE_TOO_NEW`, `CONFIG_INVALID`
  */
 export async function openPostgres(url: string, options: PostgresOptions = {}): Promise<Store> {
-  const { clock, onQuery, pollMs } = options;
+  const { clock, onQuery, pollMs, auditKey } = options;
   const location = locationOf(url);
   const first = new Connection(url, location, { isDistributed: false });
   const isDistributed = await first
@@ -39,7 +41,7 @@ export async function openPostgres(url: string, options: PostgresOptions = {}): 
   await connection.learnBoot();
   const [told] = await connection.query<{ now: number }>(`select ${connection.now} as now`);
   if (told) connection.hearTime(told.now);
-  return new PostgresStore(connection, clock ?? systemClock, pollMs);
+  return new PostgresStore(connection, clock ?? systemClock, { pollMs, auditKey });
 }
 
 /**

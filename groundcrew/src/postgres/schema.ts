@@ -180,4 +180,70 @@ export const migrations: readonly Migration[] = [
   );
   `,
   },
+  {
+    worksFor: 1,
+    sql: `
+  -- Requests for somebody's agreement; data is the whole row, the columns are what it is looked up by.
+  create table groundcrew.approvals (
+    shard        smallint not null,
+    id           text     not null collate "C",
+    run          text     not null collate "C",
+    tenant       text     not null collate "C",
+    status       text     not null,
+    requested_at bigint   not null,
+    data         text     not null,
+    primary key (shard, id)
+  );
+  -- A list for each way to ask, newest first.
+  create index approvals_inbox  on groundcrew.approvals (tenant, status, requested_at, id);
+  create index approvals_tenant on groundcrew.approvals (tenant, requested_at, id);
+  create index approvals_status on groundcrew.approvals (status, requested_at, id);
+  create index approvals_all    on groundcrew.approvals (requested_at, id);
+  create index approvals_run    on groundcrew.approvals (shard, run, requested_at, id);
+
+  -- The audit log: a chain of records for each tenant, and where it ends. A tenant's chain stands in the shard of its name.
+  create table groundcrew.audit (
+    shard  smallint not null,
+    tenant text     not null collate "C",
+    seq    bigint   not null,
+    record text     not null,
+    hash   text     not null,
+    primary key (shard, tenant, seq)
+  );
+  create table groundcrew.audit_heads (
+    shard  smallint not null,
+    tenant text     not null collate "C",
+    seq    bigint   not null,
+    hash   text     not null,
+    primary key (shard, tenant)
+  ) with (fillfactor = 50);
+
+  -- What is to be told outside. due_at: when it is tried, or is free again; null when it has arrived or was given up.
+  create table groundcrew.deliveries (
+    shard      smallint not null,
+    id         text     not null collate "C",
+    run        text     collate "C",         -- that it is about, as long as there is one
+    data       text     not null,
+    created_at bigint   not null,
+    due_at     bigint,
+    failures   integer  not null default 0,
+    state      text,
+    why        text,
+    ended_at   bigint,
+    primary key (shard, id)
+  );
+  create index deliveries_due   on groundcrew.deliveries (due_at, id) where due_at is not null;
+  create index deliveries_id    on groundcrew.deliveries (id);
+  create index deliveries_run   on groundcrew.deliveries (shard, run) where run is not null;
+  create index deliveries_ended on groundcrew.deliveries (ended_at) where ended_at is not null and run is null;
+
+  -- Small and seldom written: no shard.
+  create table groundcrew.stops (
+    agent text   not null collate "C" primary key,
+    why   text   not null,
+    by    text   not null,
+    at    bigint not null
+  );
+  `,
+  },
 ];

@@ -5,6 +5,9 @@
 import type { Clock } from "../clock.ts";
 import { GroundcrewError, isError } from "../errors.ts";
 import { MAX_JOURNALS, MAX_POSTGRES_PAUSE_MS } from "../limits.ts";
+import { type Amended, type Amendment, type ApprovalFilter, type ApprovalRow, checkNews } from "../persistence/approval.ts";
+import type { AuditEntry, AuditHead, StoredAudit } from "../persistence/audit.ts";
+import type { Delivery, DeliveryOutcome } from "../persistence/delivery.ts";
 import type { DumpPage, StoredUnit } from "../persistence/dump.ts";
 import { GroupCommit, type Outcome } from "../persistence/group-commit.ts";
 import { type PreparedAppend, prepareAppend } from "../persistence/prepare.ts";
@@ -24,19 +27,23 @@ import type {
   SessionFilter,
   SessionRow,
   Signal,
+  Stop,
   Store,
   SweepPolicy,
   SweepReport,
   WorkerIdentity,
 } from "../persistence/store.ts";
 import { Appender } from "./append.ts";
+import { amend, findApproval, listApprovals } from "./approval.ts";
+import { appendAudit, auditHeads, auditPage } from "./audit.ts";
 import { notClosed, turn } from "./breaker.ts";
 import { Claims, nextDues } from "./claim.ts";
 import type { Committed, Connection } from "./connection.ts";
+import { nextDelivery, settleDelivery, takeDeliveries } from "./delivery.ts";
 import { dumpPage, mustBeIdle } from "./dump.ts";
 import { mayPass, storeError } from "./error.ts";
 import { Gathered } from "./gather.ts";
-import { ofWorker, signalAll } from "./inbox.ts";
+import { type Message, ofWorker, signalAll } from "./inbox.ts";
 import { Journals, readBlob } from "./journal.ts";
 import { freeUnheld, join, leave, Reaper, renew } from "./lease.ts";
 import { findRuns, findSession, listRuns, listSessions } from "./list.ts";
@@ -44,6 +51,7 @@ import { loadAll } from "./load.ts";
 import { Pages } from "./pages.ts";
 import type { Transaction } from "./row.ts";
 import { checkStart, createAll, createTurn, refuseTakenId } from "./start.ts";
+import { allStops, liftStop, setStop } from "./stop.ts";
 import { sweep } from "./sweep.ts";
 import { Watch } from "./watch.ts";
 
@@ -51,9 +59,10 @@ export class PostgresStore implements Store {
   readonly location: string;
   readonly sharesCommits = false;
   readonly #connection: Connection;
+  readonly #auditKey: string | undefined;
   readonly #appends: GroupCommit<PreparedAppend>;
   readonly #starts: GroupCommit<NewRun>;
-  readonly #signals: GroupCommit<Omit<Signal, "at">>;
+  readonly #signals: GroupCommit<Message>;
   readonly #claims: Claims;
   readonly #reaper: Reaper;
   readonly #watch: Watch;
@@ -63,13 +72,14 @@ export class PostgresStore implements Store {
   readonly #dues: Gathered<readonly string[], number | null>;
   #closing: Promise<void> | undefined;
 
-  constructor(connection: Connection, clock: Clock, pollMs: number | undefined) {
+  constructor(connection: Connection, clock: Clock, { pollMs, auditKey }: { pollMs: number | undefined; auditKey: string | undefined }) {
+    this.#auditKey = auditKey;
     this.location = connection.location;
     this.#connection = connection;
-    const appender = new Appender(connection);
+    const appender = new Appender(connection, auditKey);
     this.#appends = this.#grouped((batch) => appender.flush(batch));
     this.#starts = this.#grouped((batch) => connection.once((tx) => createAll(tx, batch), true).catch(refuseTakenId(batch)));
-    this.#signals = this.#grouped((batch) => connection.once((tx) => signalAll(tx, batch)));
+    this.#signals = this.#grouped((batch) => connection.once((tx) => signalAll(tx, batch, auditKey)));
     this.#claims = new Claims(connection, (work, isAhead) => this.#commit(work, isAhead));
     this.#reaper = new Reaper(connection, (work) => this.#commit(work));
     this.#pages = new Pages(connection);
@@ -119,8 +129,66 @@ export class PostgresStore implements Store {
     return this.#appends.submit(prepared, weight(prepared.bytes)) as Promise<Appended>;
   }
 
-  signal(message: Omit<Signal, "at">): Promise<boolean> {
-    return this.#signals.submit(message) as Promise<boolean>;
+  signal(signal: Omit<Signal, "at">, audit: readonly AuditEntry[] = []): Promise<boolean> {
+    return this.#signals.submit({ signal, audit }) as Promise<boolean>;
+  }
+
+  async amend(amendment: Amendment): Promise<Amended> {
+    checkNews(amendment.deliveries);
+    return this.#commit((tx) => amend(tx, amendment, this.#auditKey));
+  }
+
+  async approval(id: string): Promise<ApprovalRow | null> {
+    return findApproval(this.#connection, id);
+  }
+
+  approvals(filter: ApprovalFilter): Promise<ApprovalRow[]> {
+    return listApprovals(this.#connection, filter);
+  }
+
+  record(entries: readonly AuditEntry[]): Promise<void> {
+    return this.#commit((tx) => appendAudit(tx, entries, this.#auditKey));
+  }
+
+  audit(tenant: string, after: number, limit: number): Promise<StoredAudit[]> {
+    return auditPage(this.#connection, tenant, after, limit);
+  }
+
+  auditHeads(): Promise<AuditHead[]> {
+    return auditHeads(this.#connection);
+  }
+
+  takeDeliveries(limit: number, leaseMs: number): Promise<Delivery[]> {
+    return this.#commit((tx) => takeDeliveries(tx, limit, leaseMs));
+  }
+
+  settleDelivery(id: string, outcome: DeliveryOutcome, audit: readonly AuditEntry[]): Promise<void> {
+    return this.#commit(async (tx) => {
+      if (await settleDelivery(tx, id, outcome)) await appendAudit(tx, audit, this.#auditKey);
+    });
+  }
+
+  nextDelivery(): Promise<number | null> {
+    return nextDelivery(this.#connection);
+  }
+
+  stops(): Promise<Stop[]> {
+    return allStops(this.#connection);
+  }
+
+  stop(stop: Omit<Stop, "at">, audit: readonly AuditEntry[]): Promise<void> {
+    return this.#commit(async (tx) => {
+      await setStop(tx, stop);
+      await appendAudit(tx, audit, this.#auditKey);
+    });
+  }
+
+  lift(agent: string, audit: readonly AuditEntry[]): Promise<boolean> {
+    return this.#commit(async (tx) => {
+      const wasStopped = await liftStop(tx, agent);
+      if (wasStopped) await appendAudit(tx, audit, this.#auditKey);
+      return wasStopped;
+    });
   }
 
   inbox(worker: string): Promise<Signal[]> {
@@ -178,7 +246,7 @@ export class PostgresStore implements Store {
   async dump(after: string | null, limit: number): Promise<DumpPage> {
     return this.#connection.read(async (sql) => {
       await mustBeIdle(sql, this.#connection.now, this.location);
-      return dumpPage(sql, after, limit);
+      return dumpPage(sql, after, limit, this.location);
     });
   }
 
@@ -211,7 +279,7 @@ export class PostgresStore implements Store {
   }
 
   #told<T>({ value, changed, ended, due }: Committed<T>): T {
-    if (changed.size > 0) this.#watch.tell({ runs: changed, ended, due });
+    if (changed.size > 0 || due) this.#watch.tell({ runs: changed, ended, due });
     return value;
   }
 

@@ -7,9 +7,10 @@
  * else holds (a new turn, another sweep) is left for the next pass: a sweep waits for nobody but the writers of a blob. Relies on
  * `runs_finished`, `runs_streamed`, `sessions_active`, `runs_waiting`, `runs_turns`.
  */
+import { MAX_BATCH_ROWS } from "../limits.ts";
 import { shardOfRun } from "../persistence/id.ts";
 import type { SweepPolicy, SweepReport } from "../persistence/store.ts";
-import { countBlobs, deleteChunks, deleteRuns, deleteSessions, type RunKey, type SessionKey } from "./delete.ts";
+import { countBlobs, deleteChunks, deleteOldNews, deleteRuns, deleteSessions, type RunKey, type SessionKey } from "./delete.ts";
 import { among, column, shardsOf, type Transaction, together, unescaped } from "./row.ts";
 
 /** Looked at in one statement: enough to make round trips rare, few enough to lock little that the pass does not reach. */
@@ -40,7 +41,7 @@ interface Chosen {
 
 export async function sweep(tx: Transaction, policy: SweepPolicy): Promise<SweepReport> {
   const chosen: Chosen = { runs: new Map(), kept: [], streams: [], sessions: [] };
-  const more = !(await choose(tx, policy, chosen));
+  const left = await choose(tx, policy, chosen);
   const { sessions, streams } = chosen;
   const runs = [...chosen.runs.values()];
   const report = {
@@ -48,21 +49,22 @@ export async function sweep(tx: Transaction, policy: SweepPolicy): Promise<Sweep
     sessions: sessions.length,
     events: runs.reduce((sum, run) => sum + run.events, 0),
     chunks: [...runs, ...streams].reduce((sum, run) => sum + run.chunks, 0),
-    more,
+    more: left === null,
   };
   if (policy.dryRun) return { ...report, blobs: await countBlobs(tx, runs) };
   await putOff(tx, chosen.kept);
   const blobs = await deleteRuns(tx, runs);
   await deleteChunks(tx, streams);
   await deleteSessions(tx, sessions);
+  await deleteOldNews(tx, policy.runsBefore, Math.min(left ?? 0, MAX_BATCH_ROWS));
   return { ...report, blobs };
 }
 
 /** How many rows its deletion takes away. */
 const rowsOf = (run: Weight) => 1 + run.event_rows + run.chunk_rows;
 
-/** @returns whether everything that is due fitted. */
-async function choose(tx: Transaction, policy: SweepPolicy, chosen: Chosen): Promise<boolean> {
+/** @returns how many rows more the pass may delete; null when not everything that is due fitted. */
+async function choose(tx: Transaction, policy: SweepPolicy, chosen: Chosen): Promise<number | null> {
   let left = policy.limit;
   const takeRun = (run: Weight) => {
     left -= rowsOf(run);
@@ -76,14 +78,14 @@ async function choose(tx: Transaction, policy: SweepPolicy, chosen: Chosen): Pro
   for await (const batch of finished(tx, "session is null", policy.runsBefore, policy.dryRun)) {
     const open = await openParents(tx, batch);
     for (const run of batch) {
-      if (left <= 0) return false;
+      if (left <= 0) return null;
       if (run.parent === null || !open.has(run.parent)) takeRun(run);
       else keep(run);
     }
   }
   for await (const { session, runs } of idle(tx, policy.sessionsBefore, policy.dryRun)) {
     const rows = 1 + runs.reduce((sum, run) => sum + rowsOf(run), 0);
-    if (left <= 0 || (rows > left && left < policy.limit)) return false; // it waits for a pass of its own
+    if (left <= 0 || (rows > left && left < policy.limit)) return null; // it waits for a pass of its own
     runs.forEach(takeRun);
     left--;
     chosen.sessions.push(session);
@@ -91,12 +93,12 @@ async function choose(tx: Transaction, policy: SweepPolicy, chosen: Chosen): Pro
   for await (const batch of finished(tx, "streamed", policy.chunksBefore, policy.dryRun)) {
     for (const run of batch) {
       if (chosen.runs.has(run.id)) continue;
-      if (left <= 0) return false;
+      if (left <= 0) return null;
       left -= run.chunk_rows;
       chosen.streams.push(run);
     }
   }
-  return true;
+  return Math.max(0, left);
 }
 
 /** Runs that ended before `bound`, in the order in which they did. */

@@ -94,7 +94,8 @@ export class Watch {
     if (!said || this.#isClosed) return;
     this.#unsaid = undefined;
     this.#rests = true;
-    const runs = [...said.runs].join().length < MAX_ANNOUNCEMENT_BYTES / 2 ? [...said.runs] : null;
+    const doesFit = said.runs.size > 0 && [...said.runs].join().length < MAX_ANNOUNCEMENT_BYTES / 2;
+    const runs = doesFit ? [...said.runs] : null; // without any it is about something else, such as a stop
     const words: Announcement = { from: this.#self, due: said.due, runs, ended: runs ? [...said.ended] : [] };
     this.#notify(words);
     setTimeout(() => {

@@ -2,6 +2,7 @@ import type { DatabaseSync } from "node:sqlite";
 import { GroundcrewError } from "../errors.ts";
 import { millis, outOfOrder, type PreparedAppend } from "../persistence/prepare.ts";
 import type { Append, Appended, Stops, TerminalStatus, Transition } from "../persistence/store.ts";
+import type { Approvals } from "./approval.ts";
 import type { Claims } from "./claim.ts";
 import type { Inbox } from "./inbox.ts";
 import type { Journal } from "./journal.ts";
@@ -14,7 +15,7 @@ interface Held extends RunRecord {
 }
 
 /** The fenced write. */
-export function openAppend(db: DatabaseSync, leases: Leases, claims: Claims, inbox: Inbox, journal: Journal) {
+export function openAppend(db: DatabaseSync, leases: Leases, claims: Claims, inbox: Inbox, journal: Journal, approvals: Approvals) {
   const head = "(select coalesce(max(last), 0) from events where run = r.n)";
   const fence = "r.id = ? and r.epoch = ? and r.worker = ?";
   const insert = db.prepare(`insert into events (run, last, data) select r.n, ?, ? from runs r where r.n = ? and ${fence} and ${head} = ?`);
@@ -120,6 +121,7 @@ export function openAppend(db: DatabaseSync, leases: Leases, claims: Claims, inb
     for (const chunks of prepared.chunks) journal.chunks(run.n, chunks);
     journal.blobs(run.n, write.blobs);
     inbox.consume(run.n, write.consumed);
+    if (write.aside) approvals.aside(tx, write.aside);
     if (write.next) move(tx, run, write.next, prepared.sessionState, waiting.length > 0);
     tx.changed.add(write.run);
     return "written";
@@ -127,6 +129,6 @@ export function openAppend(db: DatabaseSync, leases: Leases, claims: Claims, inb
 }
 
 /** Only events: the write of nearly every step, and one statement. */
-function isPlain({ events, chunks, blobs, consumed, next }: Append): boolean {
-  return events.length > 0 && chunks.length === 0 && blobs.length === 0 && consumed.length === 0 && !next;
+function isPlain({ events, chunks, blobs, consumed, next, aside }: Append): boolean {
+  return events.length > 0 && chunks.length === 0 && blobs.length === 0 && consumed.length === 0 && !next && !aside;
 }

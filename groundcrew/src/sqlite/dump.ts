@@ -1,6 +1,8 @@
 import type { DatabaseSync } from "node:sqlite";
 import { DUMP_PAGE_BYTES } from "../limits.ts";
+import type { ApprovalRow } from "../persistence/approval.ts";
 import {
+  askedOf,
   atWork,
   type DumpPage,
   endBy,
@@ -13,6 +15,7 @@ import {
   unitBytes,
 } from "../persistence/dump.ts";
 import { isGone, thisHost } from "../persistence/host.ts";
+import { openBeside } from "./dump-beside.ts";
 import { type RunRecord, row, rows, type SessionRecord, selectRun, type Transaction, toRunRow, toSessionRow } from "./row.ts";
 
 interface DumpRecord extends RunRecord {
@@ -43,6 +46,8 @@ export function openDump(db: DatabaseSync) {
   const signals = db.prepare(`select id, kind, name, value, sender as "from", at, consumed from signals where run = ? order by n`);
   const refs = db.prepare("select hash from blob_refs where run = ? order by hash");
   const starts = db.prepare("select key, hash from starts where run = ? order by key");
+  const approvals = db.prepare("select data from approvals where run = ? order by requested_at, id");
+  const beside = openBeside(db);
 
   function mustBeIdle(now: number): void {
     const workers = rows<{ id: string; host: string; pid: number; started_at: string }>(leases, now);
@@ -52,6 +57,7 @@ export function openDump(db: DatabaseSync) {
 
   /** One after the other as they are asked for, each with its place: a page costs no more memory than it holds. */
   function* unitsAfter(after: Place): Generator<[StoredUnit, Place]> {
+    if (after.beside) yield* beside.after(after.beside);
     if (after.session) yield* sessionsAfter(after, after.session);
     const place = { session: null, turn: 0, run: after.run };
     for (const record of alone.iterate(after.run) as Iterable<DumpRecord>) {
@@ -97,6 +103,7 @@ export function openDump(db: DatabaseSync) {
       events: rows<{ last: number; data: string }>(events, n),
       chunks: rows<{ after: number; first: number; last: number; data: string }>(chunks, n),
       signals: rows<SignalRecord>(signals, n).map((signal) => ({ ...signal, consumed: signal.consumed === 1 })),
+      ...askedOf(rows<{ data: string }>(approvals, n)),
       starts: rows<{ key: string; hash: string }>(starts, n),
       blobs: rows<{ hash: string }>(refs, n).map(({ hash }) => hash),
     });
@@ -112,6 +119,7 @@ export function openDump(db: DatabaseSync) {
   const insertEvent = db.prepare("insert into events (run, last, data) values (?, ?, ?)");
   const insertChunk = db.prepare("insert into chunks (run, after, first, last, data) values (?, ?, ?, ?, ?)");
   const insertSignal = db.prepare("insert into signals (run, id, kind, name, value, sender, at, consumed) values (?, ?, ?, ?, ?, ?, ?, ?)");
+  const insertApproval = db.prepare("insert into approvals (id, run, tenant, status, requested_at, data) values (?, ?, ?, ?, ?, ?)");
   const insertStart = db.prepare("insert into starts (tenant, agent, key, hash, run) values (?, ?, ?, ?, ?)");
   const insertBlob = db.prepare("insert or ignore into blobs (hash, data) values (?, ?)");
   const refer = db.prepare("insert into blob_refs (run, hash) values (?, ?)");
@@ -135,6 +143,7 @@ export function openDump(db: DatabaseSync) {
     for (const { id, kind, name, value, from, at, consumed } of run.signals) {
       insertSignal.run(n, id, kind, name, value, from, at, Number(consumed));
     }
+    for (const data of run.approvals ?? []) insertApproval.run(...approvalRecord(n, data));
     for (const { key, hash } of run.starts) insertStart.run(run.tenant, run.agent, key, hash, n);
     for (const hash of run.blobs) refer.run(n, hash);
     tx.changed.add(run.id);
@@ -160,10 +169,16 @@ export function openDump(db: DatabaseSync) {
       for (const unit of units) {
         if (unit.kind === "session") loadSession(unit);
         else if (unit.kind === "blob") insertBlob.run(unit.hash, unit.data);
-        else loadRun(tx, unit);
+        else if (unit.kind === "run") loadRun(tx, unit);
+        else beside.load(unit);
       }
     },
   };
+}
+
+function approvalRecord(run: number, data: string): [string, number, string, string, number, string] {
+  const { id, tenant, status, requestedAt } = JSON.parse(data) as ApprovalRow;
+  return [id, run, tenant, status, requestedAt, data];
 }
 
 function storedSession(record: SessionRecord): StoredSession {

@@ -14,8 +14,8 @@ interface SignalRecord extends Record<string, string | number | null> {
   at: number;
 }
 
-/** As many of them may come as somebody likes to send. The others come once per step, per child, or are one. */
-const BOUNDED_BY_ROOM: ReadonlySet<SignalKind> = new Set(["signal", "message"]);
+/** As many of them may come as somebody likes to send. The others come once per step, per child or per command, or are one. */
+const BOUNDED_BY_ROOM: ReadonlySet<SignalKind> = new Set(["signal", "message", "handover"]);
 
 /** While one waits, another says nothing new. */
 const COALESCED: ReadonlySet<SignalKind> = new Set(["cancel", "retry"]);

@@ -15,6 +15,8 @@ export interface SqliteOptions {
   clock?: Clock;
   /** How often a watcher looks for changes of other processes. */
   pollMs?: number;
+  /** Makes the audit log an HMAC chain. */
+  auditKey?: string | undefined;
 }
 
 /**
@@ -24,7 +26,8 @@ export interface SqliteOptions {
 export async function openSqlite(path: string, options: SqliteOptions = {}): Promise<Store> {
   const location = resolve(path);
   const db = await patiently(location, () => connect(location));
-  return new SqliteStore(db, location, options.clock ?? systemClock, options.pollMs ?? DEFAULT_POLL_MS);
+  const { clock = systemClock, pollMs = DEFAULT_POLL_MS, auditKey } = options;
+  return new SqliteStore(db, location, { clock, pollMs, auditKey });
 }
 
 function connect(location: string): DatabaseSync {

@@ -16,6 +16,8 @@ export interface Transaction {
   ended: Set<string>;
   /** Those of them that have become ready, and that no claim has taken since. */
   readonly due: Set<string>;
+  /** Whether something else changed that other processes wait for: a stop, or news for people. */
+  told: boolean;
   /** Workers whose lease was looked at, and whether it holds. */
   readonly leases: Map<string, boolean>;
 }

@@ -155,4 +155,58 @@ export const migrations: readonly string[] = [
     by      text    not null
   ) strict, without rowid;
   `,
+  `
+  -- Requests for somebody's agreement; data is the whole row, the columns are what it is looked up by.
+  create table approvals (
+    id           text    not null unique,
+    run          integer not null,
+    tenant       text    not null,
+    status       text    not null,
+    requested_at integer not null,
+    data         text    not null
+  ) strict;
+  -- A list for each way to ask, newest first.
+  create index approvals_inbox  on approvals (tenant, status, requested_at, id);
+  create index approvals_tenant on approvals (tenant, requested_at, id);
+  create index approvals_status on approvals (status, requested_at, id);
+  create index approvals_all    on approvals (requested_at, id);
+  create index approvals_run    on approvals (run, requested_at, id);
+
+  -- The audit log: a chain of records for each tenant, and where it ends.
+  create table audit (
+    tenant text    not null,
+    seq    integer not null,
+    record text    not null,
+    hash   text    not null,
+    unique (tenant, seq)
+  ) strict;
+  create table audit_heads (
+    tenant text    not null primary key,
+    seq    integer not null,
+    hash   text    not null
+  ) strict, without rowid;
+
+  -- What is to be told outside. due_at: when it is tried, or is free again; null when it has arrived or was given up.
+  create table deliveries (
+    id         text    not null unique,
+    run        text,                         -- that it is about, as long as there is one
+    data       text    not null,
+    created_at integer not null,
+    due_at     integer,
+    failures   integer not null default 0,
+    state      text,
+    why        text,
+    ended_at   integer
+  ) strict;
+  create index deliveries_due   on deliveries (due_at, id) where due_at is not null;
+  create index deliveries_run   on deliveries (run) where run is not null;
+  create index deliveries_ended on deliveries (ended_at) where ended_at is not null and run is null;
+
+  create table stops (
+    agent text    not null primary key,
+    why   text    not null,
+    by    text    not null,
+    at    integer not null
+  ) strict, without rowid;
+  `,
 ];

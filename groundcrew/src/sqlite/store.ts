@@ -7,6 +7,9 @@ import type { Clock } from "../clock.ts";
 import { GroundcrewError, isError } from "../errors.ts";
 import { failpoint } from "../failpoint.ts";
 import { MAX_BATCH_ROWS, MAX_STORE_PAUSE_MS } from "../limits.ts";
+import { type Amended, type Amendment, type ApprovalFilter, type ApprovalRow, checkNews } from "../persistence/approval.ts";
+import type { AuditEntry, AuditHead, StoredAudit } from "../persistence/audit.ts";
+import type { Delivery, DeliveryOutcome } from "../persistence/delivery.ts";
 import { type DumpPage, type StoredUnit, unitBytes } from "../persistence/dump.ts";
 import { GroupCommit, type Outcome } from "../persistence/group-commit.ts";
 import { prepareAppend } from "../persistence/prepare.ts";
@@ -26,15 +29,19 @@ import type {
   SessionFilter,
   SessionRow,
   Signal,
+  Stop,
   Store,
   SweepPolicy,
   SweepReport,
   WorkerIdentity,
 } from "../persistence/store.ts";
 import { openAppend } from "./append.ts";
+import { openApprovals } from "./approval.ts";
+import { openAudit } from "./audit.ts";
 import { openBreakers } from "./breaker.ts";
 import { Checkpointer, PAGE_BYTES } from "./checkpoint.ts";
 import { openClaims } from "./claim.ts";
+import { openDeliveries } from "./delivery.ts";
 import { openDump } from "./dump.ts";
 import { isStoreFailure, mayPass, storeError } from "./error.ts";
 import { openInbox } from "./inbox.ts";
@@ -44,6 +51,7 @@ import { openLists } from "./list.ts";
 import { patiently } from "./patience.ts";
 import type { Transaction } from "./row.ts";
 import { checkStart, openStart } from "./start.ts";
+import { openStops } from "./stop.ts";
 import { openSweep } from "./sweep.ts";
 import { Watch } from "./watch.ts";
 
@@ -61,11 +69,15 @@ export class SqliteStore implements Store {
   readonly #watch: Watch;
   #closing: Promise<void> | null = null;
 
-  constructor(db: DatabaseSync, location: string, clock: Clock, pollMs: number) {
+  constructor(
+    db: DatabaseSync,
+    location: string,
+    { clock, pollMs, auditKey }: { clock: Clock; pollMs: number; auditKey: string | undefined },
+  ) {
     this.#db = db;
     this.location = location;
     this.#clock = clock;
-    this.#verbs = openVerbs(db);
+    this.#verbs = openVerbs(db, auditKey);
     this.#commits = new GroupCommit({
       flush: (batch) => this.#flush(batch),
       transient: (failure) => (mayPass(failure) ? storeError(failure, location) : null),
@@ -109,8 +121,71 @@ export class SqliteStore implements Store {
     return this.#write((tx) => this.#verbs.append(tx, prepared), prepared.bytes);
   }
 
-  signal(signal: Omit<Signal, "at">): Promise<boolean> {
-    return this.#write((tx) => this.#verbs.inbox.signal(tx, signal));
+  signal(signal: Omit<Signal, "at">, audit: readonly AuditEntry[] = []): Promise<boolean> {
+    return this.#write((tx) => {
+      const isNew = this.#verbs.inbox.signal(tx, signal);
+      if (isNew) this.#verbs.audit.append(tx, audit);
+      return isNew;
+    });
+  }
+
+  async amend(amendment: Amendment): Promise<Amended> {
+    checkNews(amendment.deliveries);
+    const bytes = JSON.stringify(amendment.next).length;
+    return this.#write((tx) => this.#verbs.approvals.amend(tx, amendment), bytes);
+  }
+
+  approval(id: string): Promise<ApprovalRow | null> {
+    return this.#query(() => this.#verbs.approvals.get(id));
+  }
+
+  approvals(filter: ApprovalFilter): Promise<ApprovalRow[]> {
+    return this.#query(() => this.#verbs.approvals.list(filter));
+  }
+
+  record(entries: readonly AuditEntry[]): Promise<void> {
+    return this.#write((tx) => this.#verbs.audit.append(tx, entries));
+  }
+
+  audit(tenant: string, after: number, limit: number): Promise<StoredAudit[]> {
+    return this.#query(() => this.#verbs.audit.page(tenant, after, limit));
+  }
+
+  auditHeads(): Promise<AuditHead[]> {
+    return this.#query(() => this.#verbs.audit.heads());
+  }
+
+  takeDeliveries(limit: number, leaseMs: number): Promise<Delivery[]> {
+    return this.#write((tx) => this.#verbs.deliveries.take(tx, limit, leaseMs));
+  }
+
+  settleDelivery(id: string, outcome: DeliveryOutcome, audit: readonly AuditEntry[]): Promise<void> {
+    return this.#write((tx) => {
+      if (this.#verbs.deliveries.settle(tx, id, outcome)) this.#verbs.audit.append(tx, audit);
+    });
+  }
+
+  nextDelivery(): Promise<number | null> {
+    return this.#query(() => this.#verbs.deliveries.next());
+  }
+
+  stops(): Promise<Stop[]> {
+    return this.#query(() => this.#verbs.stops.all());
+  }
+
+  stop(stop: Omit<Stop, "at">, audit: readonly AuditEntry[]): Promise<void> {
+    return this.#write((tx) => {
+      this.#verbs.stops.set(tx, stop);
+      this.#verbs.audit.append(tx, audit);
+    });
+  }
+
+  lift(agent: string, audit: readonly AuditEntry[]): Promise<boolean> {
+    return this.#write((tx) => {
+      const wasSet = this.#verbs.stops.lift(tx, agent);
+      if (wasSet) this.#verbs.audit.append(tx, audit);
+      return wasSet;
+    });
   }
 
   inbox(worker: string): Promise<Signal[]> {
@@ -241,7 +316,7 @@ export class SqliteStore implements Store {
 
   #committed(batch: readonly Write[], tx: Transaction): void {
     this.#checkpointer.wrote(batch.reduce((sum, write) => sum + write.bytes, 0));
-    if (tx.changed.size > 0) this.#watch.tell({ runs: tx.changed, ended: tx.ended, due: tx.due.size > 0 });
+    if (tx.changed.size > 0 || tx.told) this.#watch.tell({ runs: tx.changed, ended: tx.ended, due: tx.due.size > 0 || tx.told });
   }
 
   #dataVersion(): unknown {
@@ -255,7 +330,7 @@ export class SqliteStore implements Store {
 }
 
 function noChange() {
-  return { changed: new Set<string>(), ended: new Set<string>(), due: new Set<string>() };
+  return { changed: new Set<string>(), ended: new Set<string>(), due: new Set<string>(), told: false };
 }
 
 /** A write that failed for a reason of its own, after it had changed something. */
@@ -276,8 +351,11 @@ function attempt(write: Write, tx: Transaction): Outcome {
   }
 }
 
-function openVerbs(db: DatabaseSync) {
+function openVerbs(db: DatabaseSync, auditKey: string | undefined) {
   const inbox = openInbox(db);
+  const audit = openAudit(db, auditKey);
+  const deliveries = openDeliveries(db);
+  const approvals = openApprovals(db, inbox, audit, deliveries);
   const journal = openJournal(db);
   const leases = openLeases(db);
   const claims = openClaims(db, leases, inbox);
@@ -287,7 +365,11 @@ function openVerbs(db: DatabaseSync) {
     leases,
     claims,
     start: openStart(db, leases, inbox, journal),
-    append: openAppend(db, leases, claims, inbox, journal),
+    append: openAppend(db, leases, claims, inbox, journal, approvals),
+    approvals,
+    audit,
+    deliveries,
+    stops: openStops(db),
     lists: openLists(db),
     breakers: openBreakers(db),
     sweep: openSweep(db),

@@ -1,4 +1,5 @@
 import type { DatabaseSync, StatementSync } from "node:sqlite";
+import { MAX_BATCH_ROWS } from "../limits.ts";
 import type { SweepPolicy, SweepReport } from "../persistence/store.ts";
 import { row, rows } from "./row.ts";
 
@@ -17,6 +18,8 @@ interface Selection {
   kept: number[];
   streams: number[];
   sessions: number[];
+  /** Rows that the pass may still delete. */
+  left: number;
   report: SweepReport;
 }
 
@@ -51,6 +54,9 @@ export function openSweep(db: DatabaseSync) {
     "delete from chunks where run = ?",
     "delete from signals where run = ?",
     "delete from starts where run = ?",
+    "delete from approvals where run = ?",
+    "delete from deliveries where run = (select id from runs where n = ?) and due_at is null",
+    "update deliveries set run = null where run = (select id from runs where n = ?)", // still to be told
     "delete from runs where n = ?",
   ].map((sql) => db.prepare(sql));
   const deleteBlobs = db.prepare(`delete from blobs where hash in (select hash from blob_refs where run = ?1)
@@ -58,6 +64,10 @@ export function openSweep(db: DatabaseSync) {
   const deleteRefs = db.prepare("delete from blob_refs where run = ?");
   const deleteChunks = db.prepare("delete from chunks where run = ?");
   const unmark = db.prepare("update runs set streamed = 0 where n = ?");
+  const deleteNews = db.prepare(
+    `delete from deliveries where rowid in (
+       select rowid from deliveries where ended_at < ? and ended_at is not null and run is null order by ended_at limit ?)`,
+  );
   const deleteSession = db.prepare("delete from sessions where n = ?");
 
   function select(policy: SweepPolicy): Selection {
@@ -66,6 +76,7 @@ export function openSweep(db: DatabaseSync) {
       kept: [],
       streams: [],
       sessions: [],
+      left: 0,
       report: { runs: 0, sessions: 0, events: 0, chunks: 0, blobs: 0, more: false },
     };
     const { report } = chosen;
@@ -114,6 +125,7 @@ export function openSweep(db: DatabaseSync) {
 
     report.blobs = row<{ n: number }>(lastRefs, JSON.stringify([...chosen.runs]))?.n ?? 0;
     report.more = !whole;
+    chosen.left = whole ? Math.max(0, left) : 0;
     return chosen;
   }
 
@@ -131,6 +143,7 @@ export function openSweep(db: DatabaseSync) {
       unmark.run(n);
     }
     for (const n of chosen.sessions) deleteSession.run(n);
+    deleteNews.run(policy.runsBefore, Math.min(chosen.left, MAX_BATCH_ROWS)); // of no run that is there
     return chosen.report;
   };
 }

@@ -25,12 +25,14 @@ import type { FakeClock } from "../../src/testing/clock.ts";
 import { breakerClaims } from "./breaker-claims.ts";
 import { copyClaims } from "./copy-claims.ts";
 import { fairClaims } from "./fair-claims.ts";
+import { auditClaims, deliveryClaims, stopClaims } from "./log-claims.ts";
+import { peopleClaims } from "./people-claims.ts";
 
 /** One empty database, as a test sees it. */
 export interface Ground {
   clock: FakeClock;
   /** Opens it: once more, or from a process of its own for all that the stores know. */
-  open(): Promise<Store>;
+  open(options?: { auditKey?: string }): Promise<Store>;
   remove(): Promise<void>;
 }
 
@@ -1247,6 +1249,14 @@ export function conformance(name: string, makeGround: () => Promise<Ground>): vo
     describe("copy", () => copyClaims(makeGround));
 
     describe("breakers", () => breakerClaims(makeGround));
+
+    describe("approvals", () => peopleClaims(makeGround));
+
+    describe("the audit log", () => auditClaims(makeGround));
+
+    describe("deliveries", () => deliveryClaims(makeGround));
+
+    describe("stops", () => stopClaims(makeGround));
 
     describe("fair sharing", () => fairClaims(makeGround));
 

@@ -1,5 +1,7 @@
 /** What `dump` and `load` mean, for every store. */
 import { afterEach, beforeEach, expect, test } from "vitest";
+import type { ApprovalRow } from "../../src/persistence/approval.ts";
+import type { AuditEntry } from "../../src/persistence/audit.ts";
 import { type StoredRun, type StoredUnit, unitName } from "../../src/persistence/dump.ts";
 import { thisWorker } from "../../src/persistence/host.ts";
 import { newRunId } from "../../src/persistence/id.ts";
@@ -59,7 +61,8 @@ export function copyClaims(makeGround: () => Promise<Ground>): void {
     const units = await unitsOf(from);
     const names = units.map(unitName);
     const turns = [runs.first, runs.second, runs.third].map((id) => names.indexOf(`run ${id}`));
-    expect([names.findIndex((name) => name.startsWith("session")), ...turns]).toEqual([0, 1, 2, 3]);
+    const session = names.findIndex((name) => name.startsWith("session"));
+    expect(turns).toEqual([session + 1, session + 2, session + 3]);
     for (const run of units.filter((unit) => unit.kind === "run")) {
       const blobs = run.blobs.map((blob) => names.indexOf(`blob ${blob} of run ${run.id}`));
       for (const place of blobs) expect(place).toBeGreaterThanOrEqual(0);
@@ -149,6 +152,39 @@ export function copyClaims(makeGround: () => Promise<Ground>): void {
     }
     expect(await unitsOf(to)).toEqual([]);
     expect(await unitsOf(from)).toEqual(units);
+  });
+
+  test("what people are asked and told, what they have done and what they have stopped is the same in the copy, and goes on there", async () => {
+    await copy();
+    const asked = await from.approvals({ limit: 10 });
+    expect(asked).toHaveLength(1);
+    expect(await to.approvals({ tenant: "acme", status: "open", limit: 10 })).toEqual(asked);
+    expect(await to.stops()).toEqual(await from.stops());
+    const heads = await from.auditHeads();
+    expect(heads.length).toBeGreaterThan(5);
+    expect(await to.auditHeads()).toEqual(heads);
+    for (const { tenant } of heads) expect(await to.audit(tenant, 0, 100)).toEqual(await from.audit(tenant, 0, 100));
+
+    const entry: AuditEntry = { tenant: "acme", action: "approval.approved", actor: { kind: "person", id: "ana" }, channel: "api" };
+    const [row] = asked as [ApprovalRow];
+    expect((await to.amend({ next: { ...row, version: 2, status: "denied" }, audit: [entry], deliveries: [] })).won).toBe(true);
+    const head = heads.find(({ tenant }) => tenant === "acme");
+    const [added] = await to.audit("acme", head?.seq ?? 0, 10);
+    expect(JSON.parse(added?.record ?? "")).toMatchObject({ seq: (head?.seq ?? 0) + 1, prev: head?.hash });
+    const [here, there] = [await from.takeDeliveries(100, 10_000), await to.takeDeliveries(100, 10_000)];
+    expect(there).toEqual(here);
+    expect(there.map(({ id }) => id)).not.toContain("sent");
+  });
+
+  test("a log of any length is dumped in order, whatever the pages are", async () => {
+    const entry = (tenant: string, n: number) => ({ tenant, action: `${n}`, actor: { kind: "service", id: "s" }, channel: "api" }) as const;
+    await from.record(Array.from({ length: 230 }, (_, n) => entry(n % 2 ? "even" : "odd", n)));
+    await from.record(Array.from({ length: 100 }, (_, n) => entry("hundred", n)));
+    const whole = await unitsOf(from, 1_000);
+    expect(whole.filter(({ kind }) => kind === "audit").length).toBeGreaterThan(330);
+    for (const limit of [1, 99, 100, 101]) expect(await unitsOf(from, limit)).toEqual(whole);
+    await to.load(whole);
+    expect(await unitsOf(to)).toEqual(whole);
   });
 
   test("a journal that cannot be read is moved as it is", async () => {

@@ -1,5 +1,7 @@
 /** A store with a run in every state there is, and everything that can hang on one. */
 import { hash } from "node:crypto";
+import type { ApprovalRow } from "../../src/persistence/approval.ts";
+import type { AuditEntry } from "../../src/persistence/audit.ts";
 import type { Chunk, Event, Fact } from "../../src/persistence/event.ts";
 import { thisWorker } from "../../src/persistence/host.ts";
 import { newRunId } from "../../src/persistence/id.ts";
@@ -9,6 +11,9 @@ import type { Append, Claim, NewRun, Store, Transition } from "../../src/persist
 const LEASE = 10_000;
 const alice = { tenant: "acme", user: "alice \\ \u{1f600}", roles: ["member"] };
 const bob = { tenant: "other\\", user: "bob", roles: [] };
+
+/** Names whose order is another in each alphabet, and in each way to write what no table can hold. */
+const ODD = ["", "a\0", "a!", "a\\", "a\\0", "A", "\uffff", "\u{1f600}"];
 
 export type Filled = Awaited<ReturnType<typeof fill>>;
 
@@ -77,6 +82,36 @@ export async function fill(store: Store, now: number) {
   await store.signal({ id: "s2", run: parked, kind: "signal", name: "kept", value: ["\0"], from: "bob" });
   await write(parked, { events: [event(2)], consumed: ["s1"], seen: ["s2"], next: { to: "parked", reason: "signal", dueAt: null } });
 
+  const asking = await begin();
+  const request: ApprovalRow["request"] = {
+    ...{ kind: "tool", name: "refund", step: "tool:1", agent: "support", session: null, user: alice.user, input: { note: "\0 \ud800 \\" } },
+    ...{ hash: "h", tool: "t", rules: "r", why: "why", spent: { modelSteps: 1, inputTokens: 1, outputTokens: 1 }, context: [] },
+    ...{ quorum: 1, selfApproval: false, onExpire: "deny" },
+  };
+  const asked: ApprovalRow = {
+    ...{ id: `${asking}.1`, run: asking, tenant: "acme", status: "open", version: 1, level: 0, to: ["role:finance"], requestedAt: now },
+    ...{ expiresAt: null, request, votes: [], verdict: null },
+  };
+  const entry: AuditEntry = { tenant: "acme", action: "approval.requested", actor: { kind: "agent", id: "support" }, channel: "runtime" };
+  const news = {
+    id: "slack/\\1",
+    tenant: "acme",
+    channel: "slack",
+    about: "requested" as const,
+    approvals: [asked.id],
+    to: ["role:finance"],
+  };
+  const odd = ODD.map((name) => ({ ...news, id: name, tenant: name, approvals: [] }));
+  const deliveries = [news, ...odd, { ...news, id: "sent" }, { ...news, id: "dead" }, { ...news, id: "late" }];
+  const aside = { opens: [asked], closes: [], audit: [entry, { ...entry, tenant: "other\\" }], deliveries };
+  await write(asking, { events: [event(2)], aside, next: { to: "parked", reason: "approval", dueAt: null } });
+  await store.stop({ agent: "careful", why: "a \\ reason", by: "bob" }, [entry]);
+  for (const name of ODD) await store.stop({ agent: name, why: name, by: name }, [{ ...entry, tenant: name, reason: name }]);
+
+  await store.settleDelivery("sent", { state: "sent" }, [entry]);
+  await store.settleDelivery("dead", { state: "dead", why: "\0 \\" }, []);
+  await store.settleDelivery("late", { state: "waiting", at: now + 60_000, why: "\0 \\" }, []);
+
   const turn = (busy: "queue" | "steer") => ({ id: "chat", busy, message: { text: "hello" } });
   const first = await begin({ session: turn("queue") });
   await write(first, { events: [event(2)], next: { to: "succeeded", sessionState: { mood: "fine" } } });
@@ -86,7 +121,7 @@ export async function fill(store: Store, now: number) {
   const held = await begun(undefined, {}, { chunks: [chunk(3, 1)] });
   const later = await create({ dueAt: now + 3_600_000, agent: "other", priority: 5 });
   const queued = await create({ agent: "other" });
-  return { succeeded, failed, cancelled, expired, parent, child, parked, first, second, third, held, later, queued };
+  return { succeeded, failed, cancelled, expired, parent, child, parked, asking, first, second, third, held, later, queued };
 }
 
 export function blobOf(text: string): Blob {

@@ -19,6 +19,32 @@ const reason = fc.constantFrom(...FAILURE_REASONS);
 const failure = fc.record({ chance: fc.constantFrom("never", "again", "later"), reason, at: maybe(moment), status: maybe(fc.nat(599)) });
 const principal = fc.record({ tenant: text, user: text, roles: fc.array(text, { maxLength: 2 }) });
 
+const approval = fc.constantFrom("run_1.1", "run_1.2", "run_0.1");
+const targets = fc.array(fc.constantFrom("role:finance", "user:ana", "requester"), { maxLength: 2 });
+const outcome = fc.constantFrom("approved", "denied", "answered", "expired", "cancelled", "superseded");
+const channel = fc.constantFrom("api", "chat", "cli", "email", "link", "slack", "runtime");
+const verdict = fc.record({ outcome, by: fc.array(text, { maxLength: 2 }), at: moment, channel, hash: text, input: maybe(value) });
+const request = fc.record({
+  kind: fc.constantFrom("tool", "checkpoint", "question"),
+  ...{
+    name,
+    step,
+    agent: text,
+    session: fc.constant(null),
+    user: text,
+    input: maybe(value),
+    hash: text,
+    tool: text,
+    rules: text,
+    why: text,
+  },
+  spent: fc.record({ modelSteps: fc.nat(), inputTokens: fc.nat(), outputTokens: fc.nat() }),
+  context: fc.array(text, { maxLength: 2 }),
+  quorum: fc.nat(3),
+  selfApproval: fc.boolean(),
+  onExpire: fc.constantFrom("deny", "fail", "wait"),
+});
+
 /** One arbitrary for each type of event there is: a new type does not compile without one. */
 const facts: { [T in EventType]: fc.Arbitrary<Omit<Extract<Fact, { type: T }>, "type">> } = {
   "run.created": fc.record({ agent: name, principal, deadline: moment, input: maybe(value) }),
@@ -32,7 +58,7 @@ const facts: { [T in EventType]: fc.Arbitrary<Omit<Extract<Fact, { type: T }>, "
   "run.released": fc.record({ why: text }),
   "step.started": fc.record({
     step,
-    kind: fc.constantFrom("model", "tool", "code", "sleep", "signal", "child"),
+    kind: fc.constantFrom("model", "tool", "code", "sleep", "signal", "child", "approval"),
     name,
     attempt,
     effect: maybe(fc.constantFrom("read", "idempotent", "keyed", "once")),
@@ -65,6 +91,18 @@ const facts: { [T in EventType]: fc.Arbitrary<Omit<Extract<Fact, { type: T }>, "
   "message.received": fc.record({ id: text, message: value, from: maybe(text) }),
   "cancel.requested": fc.record({ id: text, why: text, from: maybe(text) }),
   "retry.requested": fc.record({ id: text, from: maybe(text) }),
+  "run.paused": fc.record({ id: text, why: text, from: maybe(text) }),
+  "run.resumed": fc.record({ id: text, from: maybe(text) }),
+  "limit.raised": fc.record({ id: text, steps: fc.nat(100), from: maybe(text) }),
+  "approval.requested": fc.record({ approval, to: targets, until: maybe(moment), request, like: maybe(approval) }),
+  "approval.escalated": fc.record({ id: text, approval, level: fc.nat(5), to: targets }),
+  "approval.reminded": fc.record({ id: text, approval, times: fc.nat(5) }),
+  "approval.ended": fc.record({ id: text, approval, verdict }),
+  "approval.voided": fc.record({ approval, why: text }),
+  "approval.skipped": fc.record({ step, name, why: text }),
+  "handover.began": fc.record({ id: text, from: text }),
+  "handover.said": fc.record({ id: text, message: value, from: text }),
+  "handover.ended": fc.record({ id: text, from: text, message: maybe(value) }),
   "session.updated": fc.record({ state: value }),
   progress: fc.record({ step: maybe(step), fraction: fc.double({ min: 0, max: 1, noNaN: true }), what: text }),
   "run.succeeded": fc.record({ output: maybe(value) }),

@@ -17,7 +17,8 @@ export async function fill(url: string): Promise<void> {
     end $$;
     alter table groundcrew.runs drop constraint runs_pkey;
     truncate groundcrew.runs, groundcrew.events, groundcrew.chunks, groundcrew.sessions, groundcrew.signals,
-      groundcrew.starts, groundcrew.blobs, groundcrew.blob_refs;
+      groundcrew.starts, groundcrew.blobs, groundcrew.blob_refs,
+      groundcrew.approvals, groundcrew.audit, groundcrew.audit_heads, groundcrew.deliveries;
     ${ROWS}
     alter table groundcrew.runs add primary key (shard, id);
     do $$ declare one record; begin
@@ -74,4 +75,21 @@ const ROWS = `
   insert into groundcrew.starts (shard, tenant, agent, key, hash, run)
     select i % 256, 't' || i % 100, 'support', 'key-' || i, 'hash', 'run-' || i from generate_series(1, 100000) i;
   insert into groundcrew.blobs (shard, hash, data) select i % 256, md5(i::text), 'value' from generate_series(1, 50000) i;
-  insert into groundcrew.blob_refs (shard, hash, run) select shard, hash, 'run-' || hash from groundcrew.blobs;`;
+  insert into groundcrew.blob_refs (shard, hash, run) select shard, hash, 'run-' || hash from groundcrew.blobs;
+
+  -- Every tenth run has asked somebody; those that are open still wait for an answer. What was told has arrived, but for a few.
+  insert into groundcrew.approvals (shard, id, run, tenant, status, requested_at, data)
+    select shard, id || '.1', id, tenant, case when finished_at is null then 'open' else 'approved' end, created_at,
+      json_build_object('id', id || '.1', 'run', id, 'tenant', tenant, 'status', case when finished_at is null then 'open' else 'approved' end,
+        'version', 1, 'requestedAt', created_at, 'request', json_build_object('hash', 'h', 'user', 'u'))::text
+    from groundcrew.runs where finished_at is null or created_at % 10 = 0;
+  insert into groundcrew.audit_heads (shard, tenant, seq, hash)
+    select get_byte(sha256(tenant::bytea), 0), tenant, 20, 'h' from (select 't' || i as tenant from generate_series(0, 9999) i) t;
+  insert into groundcrew.audit (shard, tenant, seq, record, hash)
+    select shard, tenant, i, '{}', 'h' from groundcrew.audit_heads, generate_series(1, 20) i;
+  insert into groundcrew.deliveries (shard, id, run, data, created_at, due_at, state, ended_at)
+    select shard, 'slack/requested/' || id, run, '{"approvals":[],"tenant":"t"}', requested_at, case when i <= 200 then requested_at end,
+      case when i > 200 then 'sent' end, case when i > 200 then requested_at end
+    from (select *, row_number() over () as i from groundcrew.approvals) a;
+  insert into groundcrew.deliveries (shard, id, data, created_at, state, ended_at)
+    select i % 256, 'slack/stopped/' || i, '{"approvals":[],"tenant":"t"}', i, 'sent', i from generate_series(1, 50000) i;`;

@@ -1,6 +1,8 @@
 /** The connection breaks while a commit is on its way, or its answer is: what was asked for is done, and done once. */
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { systemClock } from "../../src/clock.ts";
+import type { ApprovalRow } from "../../src/persistence/approval.ts";
+import type { AuditEntry } from "../../src/persistence/audit.ts";
 import { thisWorker } from "../../src/persistence/host.ts";
 import { newRunId } from "../../src/persistence/id.ts";
 import type { NewRun, Store } from "../../src/persistence/store.ts";
@@ -116,6 +118,50 @@ describePostgres("a commit", () => {
       expect(wasStruck).toBe(true);
       expect(await write(3)).toBe("written");
       expect((await store.journal(row.id)).map(({ seq }) => seq)).toEqual([1, 2, 3]);
+    });
+
+    test("of a decision: it is made once, on record once, and whoever made it is told so", async () => {
+      const { run: row, epoch } = await begun();
+      const request = {
+        kind: "tool",
+        name: "refund",
+        step: "s",
+        agent: "a",
+        session: null,
+        user: "u",
+        hash: "h",
+        tool: "t",
+        rules: "r",
+      } as const;
+      const more = {
+        why: "w",
+        spent: { modelSteps: 0, inputTokens: 0, outputTokens: 0 },
+        context: [],
+        quorum: 1,
+        selfApproval: false,
+      } as const;
+      const asked: ApprovalRow = {
+        ...{ id: `${row.id}.1`, run: row.id, tenant: `t ${name}`, status: "open", version: 1, level: 0, to: ["role:x"], requestedAt: 0 },
+        ...{ expiresAt: null, request: { ...request, ...more, onExpire: "deny" }, votes: [], verdict: null },
+      };
+      const entry: AuditEntry = { tenant: asked.tenant, action: "asked", actor: { kind: "agent", id: "a" }, channel: "runtime" };
+      const aside = { opens: [asked], closes: [], audit: [entry], deliveries: [] };
+      strike(fate);
+      const event = { type: "run.released", why: "x", seq: 2, at: 0 } as const;
+      const write = { run: row.id, worker, epoch, events: [event], chunks: [], blobs: [], consumed: [] };
+      expect(await store.append({ ...write, aside })).toBe("written");
+      expect(wasStruck).toBe(true);
+
+      wasStruck = false;
+      strike(fate);
+      const signal = { id: "ended", value: "approved" };
+      const next = { ...asked, version: 2, status: "approved" } as const;
+      const amended = await store.amend({ next, signal, audit: [{ ...entry, action: "approved" }], deliveries: [] });
+      expect(wasStruck).toBe(true);
+      expect(amended).toEqual({ won: true, row: next });
+      const actions = (await store.audit(asked.tenant, 0, 10)).map(({ record }) => JSON.parse(record).action);
+      expect(actions).toEqual(["asked", "approved"]);
+      expect((await store.inbox(worker)).filter((one) => one.run === row.id)).toHaveLength(1);
     });
 
     test("of a claim: the run is taken once", async () => {

@@ -3,6 +3,8 @@
  * through a hot table row by row, or through an index from end to end.
  */
 import { afterAll, beforeAll, expect, test } from "vitest";
+import type { ApprovalFilter, ApprovalRow } from "../../src/persistence/approval.ts";
+import type { AuditEntry } from "../../src/persistence/audit.ts";
 import { thisWorker } from "../../src/persistence/host.ts";
 import { newRunId } from "../../src/persistence/id.ts";
 import type { Append, Claim, NewRun, RunFilter, SessionFilter, Store } from "../../src/persistence/store.ts";
@@ -110,6 +112,16 @@ describeOwnPostgres("with a million finished runs", () => {
   const fact = (seq: number) => ({ type: "run.released", why: "", seq, at: 1 }) as const;
   const message = { text: "hello" };
 
+  const entry: AuditEntry = { tenant: "t7", action: "x", actor: { kind: "runtime", id: "runtime" }, channel: "runtime" };
+  const askedBy = (run: string): ApprovalRow => {
+    const request = { hash: "h", user: "u" } as ApprovalRow["request"];
+    const more = { to: [], requestedAt: Date.now(), expiresAt: null, request, votes: [], verdict: null };
+    return { id: `${run}.2`, run, tenant: "t7", status: "open", version: 1, level: 0, ...more };
+  };
+  const newsOf = (run: string, about: "requested" | "ended" = "requested") => {
+    return { id: `mail/${about}/${run}.2`, tenant: "t7", channel: "mail", about, approvals: [`${run}.2`], to: [] };
+  };
+
   const verbs: Record<string, (store: Store) => Promise<unknown>> = {
     renew: (store) => store.renew(worker, 600_000),
     "create, alone": (store) => store.create(newRun({ start: { key: "new", hash: "h" }, blobs: [{ hash: "new", data: "x" }] })),
@@ -157,6 +169,28 @@ describeOwnPostgres("with a million finished runs", () => {
       store.sweep({ ...NEVER, limit: 20, runsBefore: Date.now(), chunksBefore: Date.now(), dryRun: false }),
     "sweep, past children that are kept": (store) => store.sweep({ ...NEVER, limit: 60, runsBefore: Date.now(), dryRun: true }),
     "sweep, of sessions": (store) => store.sweep({ ...NEVER, limit: 50, sessionsBefore: Date.now(), dryRun: false }),
+    "append, with what it asks and tells": (store) => {
+      const { run, epoch } = claims[5] as Claim;
+      const aside = { opens: [askedBy(run.id)], closes: [], audit: [entry], deliveries: [newsOf(run.id)] };
+      return store.append(write({ run: run.id, epoch, events: [fact(2)], aside }));
+    },
+    "append, to its end, with what it has asked": (store) => {
+      const { run, epoch } = claims[6] as Claim;
+      const aside = { opens: [], closes: [`${run.id}.1`], audit: [entry], deliveries: [] };
+      return store.append(write({ run: run.id, epoch, events: [fact(2)], aside, next: { to: "succeeded" } }));
+    },
+    approval: (store) => store.approval(`${(claims[5] as Claim).run.id}.2`),
+    amend: (store) => {
+      const asked = askedBy((claims[5] as Claim).run.id);
+      const signal = { id: "ended", value: null };
+      return store.amend({ next: { ...asked, version: 2 }, signal, audit: [entry], deliveries: [newsOf(asked.run, "ended")] });
+    },
+    record: (store) => store.record([entry]).then(() => true),
+    audit: (store) => store.audit("t7", 10, 100),
+    "takeDeliveries, of which many are due": (store) => store.takeDeliveries(20, 1_000),
+    nextDelivery: (store) => store.nextDelivery(),
+    settleDelivery: (store) => store.settleDelivery(newsOf((claims[5] as Claim).run.id).id, { state: "sent" }, [entry]).then(() => true),
+    "sweep, of what was told": (store) => store.sweep({ ...NEVER, limit: 50, runsBefore: 40_000, dryRun: false }),
     leave: (store) => store.leave(worker).then(() => true),
   };
   const NEVER = { runsBefore: 0, sessionsBefore: 0, chunksBefore: 0 };
@@ -179,11 +213,24 @@ describeOwnPostgres("with a million finished runs", () => {
     "behind another": { tenant: "t7", before: { activeAt: Date.now(), tenant: "t7", id: "x" } },
   };
 
+  const approvalFilters: Record<string, Omit<ApprovalFilter, "limit">> = {
+    all: {},
+    "of a tenant": { tenant: "t7" },
+    "open ones of a tenant": { tenant: "t7", status: "open" },
+    "open ones of a tenant, behind another": { tenant: "t7", status: "open", before: `${PARENT}.1` },
+    "open ones of all": { status: "open" },
+    "of a run": { run: PARENT },
+    "open ones of a run of a tenant": { run: PARENT, tenant: "t0", status: "open" },
+  };
+
   test.each(Object.entries(verbs))("%s", async (_, work) => {
     await readsLittle(work);
   });
   test.each(Object.entries(runFilters))("runs: %s", async (_, filter) => {
     await readsLittle((store) => store.runs({ ...filter, limit: 20 }));
+  });
+  test.each(Object.entries(approvalFilters))("approvals: %s", async (_, filter) => {
+    await readsLittle((store) => store.approvals({ ...filter, limit: 20 }));
   });
   test.each(Object.entries(sessionFilters))("sessions: %s", async (_, filter) => {
     await readsLittle((store) => store.sessions({ ...filter, limit: 20 }));

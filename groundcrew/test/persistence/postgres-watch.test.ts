@@ -40,6 +40,21 @@ describePostgres("notifications", () => {
     stop();
   });
 
+  test("tell of what is about no run, such as a stop: without them it would be seen at the next look only", async () => {
+    const [speaker, hearer] = [await openPostgres(url), await openPostgres(url, { pollMs: 3_600_000 })];
+    const heard: Change[] = [];
+    hearer.watch((change) => heard.push(change));
+    for (const act of [() => speaker.stop({ agent: "*", why: "w", by: "b" }, []), () => speaker.lift("*", [])]) {
+      await act();
+      await until("it is heard", async () => {
+        if (heard.splice(0).some(({ runs }) => runs === null)) return true;
+        await speaker.stop({ agent: "a", why: "w", by: "b" }, []); // it may not have listened yet
+        return false;
+      });
+    }
+    await Promise.all([speaker.close(), hearer.close()]);
+  });
+
   test("cost one connection, however often watchers come and go, and none when the store is closed", async () => {
     for (let i = 0; i < 50; i++) {
       const stops = [store.watch(() => {}), store.watch(() => {})];

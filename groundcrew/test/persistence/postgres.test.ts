@@ -3,7 +3,7 @@ import { openPostgres, type PostgresOptions } from "../../src/postgres/open.ts";
 import { FakeClock } from "../../src/testing/clock.ts";
 import { createDatabase, dropDatabase, run } from "../support/database.ts";
 import { describePostgres, sharedPostgres } from "../support/shared-postgres.ts";
-import { conformance } from "./conformance.ts";
+import { conformance, type Ground } from "./conformance.ts";
 import { hotTables, lockingAcross, unsharded, writtenTables } from "./shards.ts";
 
 describePostgres("the PostgreSQL store", () => {
@@ -24,7 +24,8 @@ describePostgres("the PostgreSQL store", () => {
   const ground = (options: PostgresOptions) => async () => {
     const database = await take();
     const clock = new FakeClock();
-    const open = () => openPostgres(database, { ...options, clock, pollMs: 25, onQuery: (text) => statements.add(text) });
+    const onQuery = (text: string) => statements.add(text);
+    const open: Ground["open"] = (more) => openPostgres(database, { ...options, ...more, clock, pollMs: 25, onQuery });
     return { clock, open, remove: () => run(database, EMPTY).then(() => void free.push(database)) };
   };
 

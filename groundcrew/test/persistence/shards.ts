@@ -2,7 +2,10 @@
  * What may be said to tables that are spread over machines by their shard. A statement names the shard of every hot table that
  * it mentions, or is one of the few that look over all shards; and those lock no row, which such tables refuse.
  */
-const HOT = ["runs", "sessions", "events", "chunks", "signals", "starts", "blobs", "blob_refs"];
+const HOT = [
+  ...["runs", "sessions", "events", "chunks", "signals", "starts", "blobs", "blob_refs"],
+  ...["approvals", "audit", "audit_heads", "deliveries"],
+];
 
 const ACROSS = {
   "a look for what is due": /^(with recursive lane|select) .*\bdue_at is not null\b/,
@@ -12,6 +15,13 @@ const ACROSS = {
   "how much is at work": /^select agent, tenant, count\(\*\).* where worker is not null/,
   "a look for what a sweep may take": /^select shard.* (finished_at|active_at) < \$1 .* limit \$5$/,
   "what a run refers to, in the shards of the keys": /groundcrew\.(blob_refs|starts)\b.* where (b\.)?run = any\(\$1\)/,
+  "an inbox, down its index": /^select data from groundcrew\.approvals where .*order by requested_at desc, id desc limit \$\d+$/,
+  "where the chains end": /^select tenant, seq, hash from groundcrew\.audit_heads order by tenant$/,
+  "news that is due": /^select (shard, id|min\(due_at\) as at) from groundcrew\.deliveries where due_at (<= \$1|is not null)/,
+  "news by its name": /^select shard from groundcrew\.deliveries where id = \$1 and due_at is not null$/,
+  "news that a sweep takes": /^select shard, id from groundcrew\.deliveries where ended_at < \$1/,
+  "a page of a dump, of news": /^select id, run, data, .* from groundcrew\.deliveries where id >=? \$1 order by id limit \$2$/,
+  "records that no head leads to": /^select a\.tenant from groundcrew\.audit a where not exists .* limit 1$/,
   "a page of a dump": /octet_length\(e\.data\).* limit \$\d+$/,
 };
 

@@ -19,15 +19,18 @@ import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises"
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { ErrorCode } from "../../src/errors.ts";
 import { MAX_PASSED_BY, MAX_WAL_BYTES, STORE_PATIENCE_MS } from "../../src/limits.ts";
+import type { ApprovalFilter, ApprovalRow } from "../../src/persistence/approval.ts";
 import { thisWorker } from "../../src/persistence/host.ts";
 import { newRunId } from "../../src/persistence/id.ts";
 import type { Claim, Store } from "../../src/persistence/store.ts";
+import { approvalsQuery } from "../../src/sqlite/approval.ts";
 import { runsQuery, sessionsQuery } from "../../src/sqlite/list.ts";
 import { migrate } from "../../src/sqlite/migrate.ts";
 import { openSqlite } from "../../src/sqlite/open.ts";
 import { migrations } from "../../src/sqlite/schema.ts";
 import { FakeClock } from "../../src/testing/clock.ts";
 import { conformance } from "./conformance.ts";
+import { entryOf } from "./people-hands.ts";
 
 const makeDirectory = () => mkdtempSync(join(tmpdir(), "groundcrew-"));
 
@@ -36,7 +39,7 @@ conformance("SQLite", async () => {
   const clock = new FakeClock();
   return {
     clock,
-    open: () => openSqlite(join(directory, "store.db"), { clock }),
+    open: (options) => openSqlite(join(directory, "store.db"), { clock, ...options }),
     remove: async () => rmSync(directory, { recursive: true }),
   };
 });
@@ -487,6 +490,22 @@ describe("the lists", () => {
     expect(planOf(runsQuery({ ...unended, limit: 1 }, undefined))[0]).toBe("SCAN r USING INDEX runs_open");
   });
 
+  test.each<[string, Omit<ApprovalFilter, "limit">, RegExp]>([
+    ["inbox", { tenant: "t", status: "open" }, /approvals_inbox \(tenant=\? AND status=\?/],
+    ["tenant", { tenant: "t" }, /approvals_tenant \(tenant=\?/],
+    ["status", { status: "open" }, /approvals_status \(status=\?/],
+    ["run", { run: "r", tenant: "t", status: "open" }, /approvals_run \(run=\?/],
+    ["nothing", {}, /SCAN approvals USING INDEX approvals_all$/],
+  ])("of approvals by %s reads one page of one index", async (_, filter, index) => {
+    await open();
+    const [first] = planOf(approvalsQuery({ ...filter, limit: 1 }, undefined));
+    expect(first).toMatch(index);
+    const last = { requestedAt: 1, id: "r.1" } as ApprovalRow;
+    const steps = planOf(approvalsQuery({ ...filter, limit: 1 }, last));
+    expect(steps[0]).toMatch(/USING INDEX approvals_\w+ \(.*\(requested_at,id\)</);
+    expect(steps.join()).not.toContain("TEMP B-TREE");
+  });
+
   test("of sessions by tenant or user reads no session of another", async () => {
     await open();
     const before = { activeAt: 1, tenant: "t", id: "s" };
@@ -496,4 +515,13 @@ describe("the lists", () => {
       "sessions_owner (tenant=? AND user=? AND active_at<?)",
     );
   });
+});
+
+test("records that have lost the end of their chain are not left behind by a dump without a word", async () => {
+  const store = await open();
+  await store.record([entryOf("one"), entryOf("two", { tenant: "other" })]);
+  const db = new DatabaseSync(file);
+  db.exec("delete from audit_heads where tenant = 'other'");
+  db.close();
+  await expect(store.dump(null, 10)).rejects.toMatchObject({ code: "STORE_CORRUPT", message: expect.stringContaining('"other"') });
 });
