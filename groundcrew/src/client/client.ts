@@ -19,6 +19,17 @@ import type {
   SessionView,
   StartRequest,
 } from "../wire.ts";
+import type {
+  ApprovalsPage,
+  ApprovalsQuery,
+  ApprovalView,
+  ApproveRequest,
+  AuditPage,
+  DelegateRequest,
+  StoppedView,
+  StopRequest,
+  StopView,
+} from "../wire-approvals.ts";
 import { type FollowOptions, follow } from "./follow.ts";
 import { type Ask, Patience, type Send, sender, toCode } from "./http.ts";
 
@@ -38,6 +49,17 @@ export type {
   SessionView,
   StartRequest,
 } from "../wire.ts";
+export type {
+  ApprovalsPage,
+  ApprovalsQuery,
+  ApprovalView,
+  ApproveRequest,
+  AuditPage,
+  DelegateRequest,
+  StoppedView,
+  StopRequest,
+  StopView,
+} from "../wire-approvals.ts";
 export type { FollowOptions } from "./follow.ts";
 
 export interface ClientOptions {
@@ -60,6 +82,24 @@ export interface Client {
   messages(session: string): Promise<unknown[]>;
   /** Whether the server can take work; for operators also why not. */
   health(): Promise<ReadyView>;
+  /** What you may decide, newest first; `all` for operators: also what others have to decide. */
+  approvals(query?: ApprovalsQuery): Promise<ApprovalsPage>;
+  /** Puts on record that it was shown. */
+  approval(id: string): Promise<ApprovalView>;
+  /** @throws GroundcrewError `APPROVAL_ENDED` when somebody was faster, saying who and when; `FORBIDDEN` */
+  approve(id: string, body?: ApproveRequest): Promise<ApprovalView>;
+  deny(id: string, reason: string): Promise<ApprovalView>;
+  /** To a question. */
+  answer(id: string, answer: unknown): Promise<ApprovalView>;
+  /** Lets others decide as well. */
+  delegate(id: string, body: DelegateRequest): Promise<ApprovalView>;
+  stops(): Promise<StopView[]>;
+  /** Nothing of the agent, or of anything, starts from then on. Operators of the default tenant only. */
+  stop(what: StopRequest): Promise<StoppedView>;
+  /** @param agent default `*`. @returns whether it was stopped */
+  lift(agent?: string): Promise<boolean>;
+  /** The audit log of your tenant. Operators only. */
+  audit(query?: { after?: number; limit?: number }): Promise<AuditPage>;
 }
 
 export interface RemoteRun {
@@ -80,6 +120,16 @@ export interface RemoteRun {
   retry(): Promise<RemoteRun>;
   /** @param options.from a step's key. */
   fork(options: { from: string }): Promise<RemoteRun>;
+  /** No step begins until `resume`. Operators only, like all below. */
+  pause(why: string): Promise<void>;
+  resume(): Promise<void>;
+  /** Guidance that the agent reads at its next step. */
+  say(text: string): Promise<void>;
+  raise(more: { steps: number }): Promise<void>;
+  /** From then on you speak to the user in the agent's place, by `speak`, until `handBack`. */
+  takeOver(): Promise<void>;
+  speak(text: string): Promise<void>;
+  handBack(): Promise<void>;
 }
 
 /**
@@ -95,6 +145,8 @@ export interface RemoteRun {
 export function connect(url: string, options: ClientOptions = {}): Client {
   const send = sender(url, options.apiKey, options.fetch ?? globalThis.fetch);
   const get = async <T>(path: string, ask: Ask = {}) => (await send(path, ask)).json() as Promise<T>;
+  const approvalPath = (id: string) => `/v1/approvals/${encodeURIComponent(id)}`;
+  const decide = (id: string, what: string, body: unknown) => get<ApprovalView>(`${approvalPath(id)}/${what}`, { method: "POST", body });
   return {
     agents: async () => (await get<{ agents: AgentView[] }>("/v1/agents")).agents,
     async start(agent, { key, ...body }) {
@@ -108,6 +160,16 @@ export function connect(url: string, options: ClientOptions = {}): Client {
     session: (id) => get(`/v1/sessions/${encodeURIComponent(id)}`),
     messages: async (id) => (await get<{ messages: unknown[] }>(`/v1/sessions/${encodeURIComponent(id)}/messages`)).messages,
     health: () => health(send),
+    approvals: ({ all, ...query } = {}) => get("/v1/approvals", { query: { ...query, ...(all !== undefined && { all: String(all) }) } }),
+    approval: (id) => get(approvalPath(id)),
+    approve: (id, body = {}) => decide(id, "approve", body),
+    deny: (id, reason) => decide(id, "deny", { reason }),
+    answer: (id, answer) => decide(id, "answer", { answer }),
+    delegate: (id, body) => decide(id, "delegate", body),
+    stops: async () => (await get<{ stops: StopView[] }>("/v1/stops")).stops,
+    stop: (body) => get("/v1/stops", { method: "POST", body }),
+    lift: async (agent = "*") => (await get<{ lifted: boolean }>("/v1/stops/lift", { method: "POST", body: { agent } })).lifted,
+    audit: (query = {}) => get("/v1/audit", { query }),
   };
 }
 
@@ -139,6 +201,27 @@ function remoteRun(send: Send, id: string): RemoteRun {
     },
     retry: () => post("retry", {}),
     fork: ({ from }) => post("fork", { from }),
+    async pause(why) {
+      await post("pause", { why });
+    },
+    async resume() {
+      await post("resume", {});
+    },
+    async say(text) {
+      await post("say", { text });
+    },
+    async raise({ steps }) {
+      await post("raise", { steps });
+    },
+    async takeOver() {
+      await post("takeover", {});
+    },
+    async speak(text) {
+      await post("speak", { text });
+    },
+    async handBack() {
+      await post("handback", {});
+    },
   };
 }
 

@@ -37,6 +37,18 @@ export function itemFor(principal: Principal, item: FeedItem): FeedItem {
       return { ...item, why: HIDDEN };
     case "run.parked":
       return { ...item, detail: HIDDEN };
+    case "approval.requested":
+      return { ...item, to: [], request: { ...item.request, why: HIDDEN } };
+    case "approval.escalated":
+      return { ...item, to: [] };
+    case "approval.ended": {
+      const { reason: _reason, answer: _answer, ...verdict } = item.verdict;
+      return { ...item, verdict: { ...verdict, by: [] } };
+    }
+    case "approval.voided":
+    case "approval.skipped":
+    case "run.paused":
+      return { ...item, why: HIDDEN };
     case "run.claimed":
       return { ...item, worker: HIDDEN };
     default:
@@ -51,7 +63,13 @@ function plain(error: ErrorRecord): ErrorRecord {
 /** Where the run is, as `principal` may read it. */
 export function viewFor(principal: Principal, view: RunView): RunView {
   if (isOperator(principal)) return view;
-  const told: RunView = { ...view, worker: null, degraded: view.degraded.map((missing) => ({ ...missing, reason: WHATEVER })) };
+  const told: RunView = {
+    ...view,
+    worker: null,
+    degraded: view.degraded.map((missing) => ({ ...missing, reason: WHATEVER })),
+    approvals: view.approvals.map((one) => ({ ...one, why: HIDDEN, to: [] })),
+    paused: view.paused && { by: null, why: HIDDEN },
+  };
   if (view.error) told.error = { code: view.error.code, message: userMessageOf(view.error.code) };
   told.summary = summaryOf(told);
   return told;

@@ -6,23 +6,27 @@ import type { MiddlewareHandler } from "hono";
 import { GroundcrewError } from "../errors.ts";
 import { MAX_BODY_BYTES, MAX_VALUE_DEPTH } from "../limits.ts";
 
-/** Reads the body once; handlers find it in `c.req.text()` and `c.req.json()`. */
-export const boundedBody: MiddlewareHandler = async function boundedBody(c, next) {
-  if (c.req.method !== "GET" && c.req.method !== "HEAD" && c.req.raw.body !== null) {
-    const text = decode(await readBytes(c.req.raw));
-    checkDepth(text);
-    c.req.bodyCache.text = Promise.resolve(text) as never; // a promise is what hono keeps there, whatever its type says
-  }
-  await next();
-};
+/** Reads the body once, where nobody has before; handlers find it in `c.req.text()` and `c.req.json()`. */
+export function boundedBody(mostBytes = MAX_BODY_BYTES): MiddlewareHandler {
+  return async function boundedBody(c, next) {
+    const isRead = c.req.bodyCache.text !== undefined;
+    if (!isRead && c.req.method !== "GET" && c.req.method !== "HEAD" && c.req.raw.body !== null) {
+      const text = decode(await readBytes(c.req.raw, mostBytes));
+      checkDepth(text);
+      c.req.bodyCache.text = Promise.resolve(text) as never; // a promise is what hono keeps there, whatever its type says
+    }
+    await next();
+  };
+}
 
-async function readBytes(request: Request): Promise<Uint8Array> {
-  if (Number(request.headers.get("content-length")) > MAX_BODY_BYTES) throw tooLarge();
+/** The body as it came. @throws GroundcrewError `LIMIT_EXCEEDED` */
+export async function readBytes(request: Request, mostBytes: number): Promise<Uint8Array> {
+  if (Number(request.headers.get("content-length")) > mostBytes) throw tooLarge(mostBytes);
   const parts: Uint8Array[] = [];
   let size = 0;
-  for await (const part of request.body as ReadableStream<Uint8Array>) {
+  for await (const part of (request.body ?? []) as AsyncIterable<Uint8Array>) {
     size += part.byteLength;
-    if (size > MAX_BODY_BYTES) throw tooLarge();
+    if (size > mostBytes) throw tooLarge(mostBytes);
     parts.push(part);
   }
   return parts.length === 1 && parts[0] ? parts[0] : Buffer.concat(parts);
@@ -54,8 +58,8 @@ function checkDepth(text: string): void {
 
 const [QUOTE, BACKSLASH, OPEN_OBJECT, CLOSE_OBJECT, OPEN_ARRAY, CLOSE_ARRAY] = [...'"\\{}[]'].map((char) => char.charCodeAt(0));
 
-function tooLarge(): GroundcrewError {
-  return new GroundcrewError("LIMIT_EXCEEDED", `The body is larger than ${MAX_BODY_BYTES} bytes.`, {
+function tooLarge(mostBytes: number): GroundcrewError {
+  return new GroundcrewError("LIMIT_EXCEEDED", `The body is larger than ${mostBytes} bytes.`, {
     fix: "Put documents where a tool can fetch them, and send their address.",
   });
 }

@@ -15,17 +15,21 @@ import { OpenAPIHono } from "@hono/zod-openapi";
 import type { Context } from "hono";
 import { z } from "zod";
 import { GroundcrewError, isError } from "../errors.ts";
+import { MAX_LIST_PAGE } from "../limits.ts";
+import { approvalNotFound } from "../persistence/approval.ts";
 import type { RunRow } from "../persistence/store.ts";
-import type { Principal } from "../principal.ts";
-import type { Crew, Session } from "../runtime.ts";
+import type { Actor } from "../principal.ts";
+import { type Crew, mayDecide, type Session } from "../runtime.ts";
 import { eventsHeaders } from "../wire.ts";
-import type { ServerEnv } from "./authenticate.ts";
+import { decideFor } from "./approval-sight.ts";
+import { requireScope, type ServerEnv } from "./authenticate.ts";
+import { type Answered, answerAll, answersOf } from "./chat-approval.ts";
 import { messagesOf } from "./chat-messages.ts";
 import { chatRequest, regenerate, say } from "./chat-turn.ts";
 import { endpoint, json } from "./endpoint.ts";
 import type { Guard } from "./guard.ts";
 import type { Streams } from "./sse.ts";
-import { runOfPlace, uiStream, uiStreamBehind } from "./ui-stream.ts";
+import { type Asker, runOfPlace, uiStream, uiStreamBehind } from "./ui-stream.ts";
 
 const ofAgent = z.object({ agent: z.string() });
 const ofChat = z.object({ agent: z.string(), id: z.string() });
@@ -44,15 +48,17 @@ export function chatRoutes(crew: Crew, guard: Guard, streams: Streams): OpenAPIH
     body: chatRequest,
     reply: "text/event-stream",
   } as const;
-  endpoint(app, send, async ({ c, params, body, principal }) => {
+  endpoint(app, send, async ({ c, params, body, principal, actor }) => {
     const { agent } = params;
     streams.admission.mustHaveRoom(); // or a turn would begin that its sender is told nothing of
+    const answers = answersOf(body.messages);
+    if (answers.length > 0) return answerTurn(c, answers, await findChat(guard, c, { agent, id: body.id }), crew, streams);
     const started =
       body.trigger === "regenerate-message"
         ? await regenerate(crew, await findChat(guard, c, { agent, id: body.id }), agent, body)
         : await say(crew, agent, body, principal);
     const { run } = await guard.run(c, started.id); // a key that somebody else has used is somebody else's run
-    return uiStream(c, run, streams);
+    return uiStream(c, run, streams, { asker: askerOf(crew, actor) });
   });
 
   const resume = {
@@ -64,13 +70,13 @@ export function chatRoutes(crew: Crew, guard: Guard, streams: Streams): OpenAPIH
     reply: "text/event-stream",
     also: { 204: "No turn is open" },
   } as const;
-  endpoint(app, resume, async ({ c, params, headers }) => {
+  endpoint(app, resume, async ({ c, params, headers, actor }) => {
     const session = await findChat(guard, c, params);
     if (!session) return c.body(null, 204); // a chat that nothing was said in: nothing to resume
     const place = headers["last-event-id"];
     if (place !== undefined) return continueBehind(place, session, guard, streams, c);
     const open = session.open[0];
-    return open ? uiStream(c, await crew.run(open.id), streams) : c.body(null, 204);
+    return open ? uiStream(c, await crew.run(open.id), streams, { asker: askerOf(crew, actor) }) : c.body(null, 204);
   });
 
   const stop = {
@@ -81,9 +87,9 @@ export function chatRoutes(crew: Crew, guard: Guard, streams: Streams): OpenAPIH
     status: 202,
     reply: stopped,
   } as const;
-  endpoint(app, stop, async ({ c, params, principal }) => {
+  endpoint(app, stop, async ({ c, params, actor }) => {
     const session = await findChat(guard, c, params);
-    return { stopped: session ? await stopAll(crew, session.open, principal) : [] };
+    return { stopped: session ? await stopAll(crew, session.open, { ...actor, channel: "chat" }) : [] };
   });
 
   const messages = {
@@ -120,12 +126,40 @@ async function continueBehind(place: string, session: Session, guard: Guard, str
   return uiStreamBehind(c, run, row, place, streams);
 }
 
+/** What the chat's user says to what its turn has asked; the stream goes on behind it. */
+async function answerTurn(
+  c: Context<ServerEnv>,
+  answers: readonly Answered[],
+  session: Session | undefined,
+  crew: Crew,
+  streams: Streams,
+): Promise<Response> {
+  requireScope(c, "decide");
+  const turn = session && (session.open[0] ?? (await lastTurn(crew, session)));
+  c.set("actor", { ...c.get("actor"), channel: "chat" });
+  const run = turn && (await crew.run(turn.id));
+  const after = await answerAll(crew, run, answers, (id, decision, shown) => decideFor(c, crew, id, decision, shown));
+  if (!run) throw approvalNotFound(answers[0]?.id ?? ""); // nothing was said in this chat, so it has asked nothing
+  return uiStream(c, run, streams, { after, asker: askerOf(crew, c.get("actor")) });
+}
+
+async function lastTurn(crew: Crew, { row }: Session): Promise<RunRow | undefined> {
+  const [last] = await crew.runs({ tenant: row.principal.tenant, session: row.id, limit: 1 });
+  return last;
+}
+
+/** A chat whose user may decide is answered by that user: its stream ends where they are asked, as `useChat` expects. */
+function askerOf(crew: Crew, actor: Actor): Asker {
+  return async (run) =>
+    (await crew.approvals({ run, status: "open", limit: MAX_LIST_PAGE })).some((row) => mayDecide(row, actor, crew.people));
+}
+
 /** Newest first, so that no turn that waits begins meanwhile. */
-async function stopAll(crew: Crew, open: readonly RunRow[], principal: Principal): Promise<string[]> {
+async function stopAll(crew: Crew, open: readonly RunRow[], actor: Actor): Promise<string[]> {
   const told: string[] = [];
   for (const { id } of open.toReversed()) {
     try {
-      await (await crew.run(id)).cancel("stopped by the user", principal.user);
+      await (await crew.run(id)).cancel("stopped by the user", actor);
       told.unshift(id);
     } catch (error) {
       if (!isError(error, "RUN_FINISHED")) throw error; // it came to its end by itself

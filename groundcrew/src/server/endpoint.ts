@@ -6,7 +6,7 @@ import { createRoute, type OpenAPIHono } from "@hono/zod-openapi";
 import type { Context } from "hono";
 import type { z } from "zod";
 import { toJson } from "../json.ts";
-import type { Principal } from "../principal.ts";
+import type { Actor, Principal } from "../principal.ts";
 import { errorBody } from "../wire.ts";
 import type { ServerEnv } from "./authenticate.ts";
 
@@ -35,6 +35,8 @@ export interface Asked<S extends Shape> {
   headers: Given<S["headers"]>;
   body: Given<S["body"]>;
   principal: Principal;
+  /** Who asks, for what is on record of it. */
+  actor: Actor;
   c: Context<ServerEnv>;
 }
 
@@ -49,8 +51,8 @@ export function endpoint<const S extends Shape>(
   const status = shape.status ?? 200;
   app.openapi(routeOf(shape, status), async (c: Context<ServerEnv>) => {
     const given = (target: string) => c.req.valid(target as never) as never;
-    const principal = c.get("principal");
-    const asked = { params: given("param"), query: given("query"), headers: given("header"), body: given("json"), principal, c };
+    const who = { principal: c.get("principal"), actor: c.get("actor") };
+    const asked = { params: given("param"), query: given("query"), headers: given("header"), body: given("json"), ...who, c };
     const reply = await answer(asked);
     return (reply instanceof Response ? reply : json(c, reply, status)) as never;
   });

@@ -25,6 +25,7 @@ export function failureOf(thrown: unknown, report: Report): { body: ErrorBody; e
   const body: ErrorBody["error"] = { code: error.code, message: error.userMessage };
   if (isCallers) body.detail = error.message;
   if (reference !== undefined) body.reference = reference;
+  if (error.code === "APPROVAL_ENDED") body.decided = error.value as NonNullable<ErrorBody["error"]["decided"]>; // see `endedError`
   if (error.retryAfterMs !== undefined) body.retry_after = Math.ceil(error.retryAfterMs / 1000);
   return { body: { error: body }, error };
 }

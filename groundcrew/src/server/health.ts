@@ -5,13 +5,12 @@
  * | GET | /readyz | anyone; why not: operators | it can take work (200) or not (503) |
  */
 import { OpenAPIHono } from "@hono/zod-openapi";
-import type { Principal } from "../principal.ts";
 import type { Crew } from "../runtime.ts";
 import { liveView, type ReadyView, readyView } from "../wire.ts";
-import { isOperator, type ServerEnv } from "./authenticate.ts";
+import { isOperator, type ServerEnv, type WhoIs } from "./authenticate.ts";
 import { endpoint, json } from "./endpoint.ts";
 
-export function healthRoutes(crew: Crew, whoIs: (request: Request) => Promise<Principal | null>): OpenAPIHono<ServerEnv> {
+export function healthRoutes(crew: Crew, whoIs: WhoIs): OpenAPIHono<ServerEnv> {
   const app = new OpenAPIHono<ServerEnv>();
 
   endpoint(app, { method: "get", path: "/healthz", summary: "The process answers", reply: liveView }, () => ({ live: true }) as const);
@@ -20,7 +19,7 @@ export function healthRoutes(crew: Crew, whoIs: (request: Request) => Promise<Pr
   endpoint(app, ready, async ({ c }) => {
     const health: ReadyView = await crew.health();
     const asker = await whoIs(c.req.raw);
-    const told = asker && isOperator(asker) ? health : { ready: health.ready };
+    const told = asker && isOperator(asker.principal) ? health : { ready: health.ready };
     return json(c, told, health.ready ? 200 : 503);
   });
 

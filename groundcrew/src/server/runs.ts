@@ -122,15 +122,11 @@ function commandRoutes(app: OpenAPIHono<ServerEnv>, crew: Crew, guard: Guard): v
   });
 
   const command = { method: "post", status: 202, params, reply: runRef } as const;
-  endpoint(
-    app,
-    { ...command, path: "/runs/{id}/cancel", summary: "End it", body: cancelRequest },
-    async ({ c, params, body, principal }) => {
-      const { run } = await guard.run(c, params.id);
-      await run.cancel(body.why, principal.user);
-      return { id: run.id };
-    },
-  );
+  endpoint(app, { ...command, path: "/runs/{id}/cancel", summary: "End it", body: cancelRequest }, async ({ c, params, body, actor }) => {
+    const { run } = await guard.run(c, params.id);
+    await run.cancel(body.why, actor);
+    return { id: run.id };
+  });
 
   const signal = { ...command, path: "/runs/{id}/signal", summary: "Send it a durable message", body: signalRequest } as const;
   endpoint(app, signal, async ({ c, params, body, principal }) => {
@@ -141,24 +137,25 @@ function commandRoutes(app: OpenAPIHono<ServerEnv>, crew: Crew, guard: Guard): v
   });
 
   const retry = { ...command, path: "/runs/{id}/retry", summary: "Go on now, or from where it broke", body: retryRequest } as const;
-  endpoint(app, retry, async ({ c, params, principal }) => {
-    const { run } = await guard.run(c, params.id);
-    return { id: (await run.retry(principal.user)).id };
+  endpoint(app, retry, async ({ c, params, actor }) => {
+    const { run, row } = await guard.run(c, params.id);
+    if (row.reason === "attention" && (await run.view()).code === "APPROVALS_FLOODED") guard.requireOperator(c); // it waits for one
+    return { id: (await run.retry(actor)).id };
   });
 
   const fork = { ...command, path: "/runs/{id}/fork", summary: "A new run from one of its steps", body: forkRequest } as const;
-  endpoint(app, fork, async ({ c, params, body, principal }) => {
+  endpoint(app, fork, async ({ c, params, body, actor }) => {
     const { run } = await guard.run(c, params.id);
     guard.requireOperator(c); // it repeats effects: an end user could pay a refund out as often as it is forked
-    return { id: (await run.fork({ from: body.from, by: principal.user })).id };
+    return { id: (await run.fork({ from: body.from, by: actor })).id };
   });
 
   const resolve = { ...command, path: "/runs/{id}/resolve", summary: "Say what became of a step", body: resolveRequest } as const;
-  endpoint(app, resolve, async ({ c, params, body, principal }) => {
+  endpoint(app, resolve, async ({ c, params, body, actor }) => {
     const { run } = await guard.run(c, params.id);
     guard.requireOperator(c);
     const { step, ...answer } = body;
-    await run.resolve(step, { ...answer, by: principal.user });
+    await run.resolve(step, { ...answer, by: actor });
     return { id: run.id };
   });
 }

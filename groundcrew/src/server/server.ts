@@ -11,8 +11,9 @@ import { plainFailure, reportToConsole } from "./failure.ts";
 import { isLoopback } from "./origin.ts";
 
 export { type AppOptions, createApp } from "./app.ts";
-export type { AccessOptions } from "./authenticate.ts";
+export type { AccessOptions, ApiKey, Scope } from "./authenticate.ts";
 export type { Report } from "./failure.ts";
+export type { JwtOptions } from "./jwt.ts";
 
 export interface ServeOptions extends Omit<AppOptions, "closing"> {
   /** Default `127.0.0.1`: this machine only. Any other address takes `apiKeys` or `authenticate`. */

@@ -13,7 +13,7 @@ import { coerceError, describe, GroundcrewError } from "../errors.ts";
 import { toJson } from "../json.ts";
 import { isTerminal, type RunRow } from "../persistence/store.ts";
 import type { Run } from "../runtime.ts";
-import { parseCursor } from "../stream/feed.ts";
+import { type FeedItem, parseCursor } from "../stream/feed.ts";
 import type { Frame } from "../stream/sse.ts";
 import type { UiChunk } from "../stream/ui-chunk.ts";
 import { type UiFrame, uiFrames } from "../stream/ui-frame.ts";
@@ -46,12 +46,21 @@ export function uiRoutes(guard: Guard, streams: Streams): OpenAPIHono<ServerEnv>
   return app;
 }
 
+/** Whether whoever reads the stream is asked by the run: then it is their turn, and the stream ends until they have said. */
+export type Asker = (run: string) => Promise<boolean>;
+
 /** The run's whole stream, or what stands behind `after`. */
-export function uiStream(c: Context<ServerEnv>, run: Run, streams: Streams, after?: string): Response {
+export function uiStream(
+  c: Context<ServerEnv>,
+  run: Run,
+  streams: Streams,
+  { after, asker }: { after?: string; asker?: Asker } = {},
+): Response {
   const { closing, report } = streams;
   const left = new AbortController();
   const items = run.events({ signal: AbortSignal.any([left.signal, closing]) });
-  const frames = framesOf(run.id, uiFrames(items, run.id, after), report);
+  const turn: Turn = { isReaders: false };
+  const frames = framesOf(run.id, uiFrames(asker ? untilAsked(items, run, { asker, after, turn }) : items, run.id, after), report, turn);
   const { "x-vercel-ai-ui-message-stream": version } = UI_MESSAGE_STREAM_HEADERS;
   return sseResponse(c, streams, frames, () => left.abort(), { "x-vercel-ai-ui-message-stream": version, location: `/v1/runs/${run.id}` });
 }
@@ -63,7 +72,31 @@ export async function uiStreamBehind(c: Context<ServerEnv>, run: Run, row: RunRo
   const head = (await run.journal()).length;
   if (seq > head) throw noPlace(place, "has not come yet");
   const isRead = seq === head && isTerminal(row.status) && !after.includes("/");
-  return isRead ? c.body(null, 204) : uiStream(c, run, streams, after);
+  return isRead ? c.body(null, 204) : uiStream(c, run, streams, { after });
+}
+
+/** Whose turn it is when the stream ends: the reader's, or nobody's because the run is over. */
+interface Turn {
+  isReaders: boolean;
+}
+
+interface Asking {
+  asker: Asker;
+  /** Up to where the reader has answered. */
+  after: string | undefined;
+  turn: Turn;
+}
+
+/** Ends where the run is parked for an approval that the reader is asked for: now, and not at some earlier time that the stream comes by. */
+async function* untilAsked(items: AsyncIterable<FeedItem>, run: Run, { asker, after, turn }: Asking): AsyncGenerator<FeedItem> {
+  const { seq: answered } = parseCursor(after?.split("/", 1)[0]);
+  for await (const item of items) {
+    yield item;
+    if (item.type !== "run.parked" || item.reason !== "approval" || item.seq <= answered || !(await asker(run.id))) continue;
+    if ((await run.journal()).length > item.seq) continue;
+    turn.isReaders = true;
+    return;
+  }
 }
 
 /** A frame's id is its run's and the place in it: `run_…:12.3`. */
@@ -76,7 +109,7 @@ function noPlace(place: string, why: string): GroundcrewError {
 }
 
 /** A stream that does not come to the run's end breaks: a client must not take half an answer for the whole. */
-async function* framesOf(run: string, frames: AsyncGenerator<UiFrame>, report: Report): AsyncGenerator<Frame, undefined> {
+async function* framesOf(run: string, frames: AsyncGenerator<UiFrame>, report: Report, turn: Turn): AsyncGenerator<Frame, undefined> {
   let last: UiChunk["type"] | undefined;
   try {
     for await (const { id, chunk } of frames) {
@@ -87,6 +120,8 @@ async function* framesOf(run: string, frames: AsyncGenerator<UiFrame>, report: R
     failureOf(thrown, report);
     throw coerceError(thrown);
   }
-  if (last !== "finish" && last !== "abort") throw new GroundcrewError("CLOSED", "The server closes; the run goes on.", { run });
+  if (turn.isReaders) {
+    for (const chunk of [{ type: "finish-step" }, { type: "finish", finishReason: "tool-calls" }] as const) yield { data: toJson(chunk) };
+  } else if (last !== "finish" && last !== "abort") throw new GroundcrewError("CLOSED", "The server closes; the run goes on.", { run });
   yield { data: "[DONE]" };
 }

@@ -23,6 +23,8 @@ const PARKED: Record<ParkReason, string> = {
 
 export const TRYING_AGAIN = "Trying again…";
 export const OTHER_MODEL = "Going on with another model.";
+export const TAKEN_OVER = "A person has joined the conversation.";
+export const HANDED_BACK = "The assistant goes on.";
 
 /** What a parked run waits for. @param code says it better, where there is one. */
 export function parkedText(reason: ParkReason, code?: string): string {

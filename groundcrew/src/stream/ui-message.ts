@@ -12,7 +12,7 @@ import { userMessageOf } from "../errors.ts";
 import type { EventOf, StepKind } from "../persistence/event.ts";
 import { type AssistantPart, textOf, toolCallsOf } from "../persistence/model-step.ts";
 import type { FeedItem } from "./feed.ts";
-import { eachOnce, type Missing, OTHER_MODEL, parkedText, TRYING_AGAIN, withoutText } from "./plain-words.ts";
+import { eachOnce, HANDED_BACK, type Missing, OTHER_MODEL, parkedText, TAKEN_OVER, TRYING_AGAIN, withoutText } from "./plain-words.ts";
 import {
   type AnswerMetadata,
   fileUrl,
@@ -69,6 +69,8 @@ export class UiProjection {
   readonly #attempts = new Map<string, Attempt>();
   /** Calls that could not be understood: their error was told where the input would stand. */
   readonly #invalidCalls = new Set<string>();
+  /** Requests that readers have been told of. */
+  readonly #approvals = new Set<string>();
   #out: UiChunk[] = [];
   #step: OpenStep | undefined;
   #steering: UiChunk[] = [];
@@ -117,6 +119,16 @@ export class UiProjection {
         return;
       case "message.received":
         return this.#steered(item);
+      case "approval.requested":
+        return this.#asked(item);
+      case "approval.ended":
+        return this.#decided(item);
+      case "handover.began":
+        return this.#status({ status: "running", text: TAKEN_OVER });
+      case "handover.said":
+        return this.#said(item);
+      case "handover.ended":
+        return this.#status({ status: "running", text: HANDED_BACK });
       case "progress":
         return this.#emit({ type: "data-progress", data: { fraction: item.fraction, what: item.what }, transient: true });
       case "cancel.requested":
@@ -136,6 +148,13 @@ export class UiProjection {
       case "retry.requested":
       case "signal.received":
       case "session.updated":
+      case "run.paused":
+      case "run.resumed":
+      case "limit.raised":
+      case "approval.escalated":
+      case "approval.reminded":
+      case "approval.voided":
+      case "approval.skipped":
         return; // nothing a reader of the message would notice
     }
   }
@@ -286,7 +305,33 @@ export class UiProjection {
     }
     const toolCallId = toolCallOf(item.step);
     if (this.#invalidCalls.has(toolCallId)) return;
+    const isDenied = item.error.code === "APPROVAL_DENIED";
+    if (isDenied) return this.#show(this.#attempts.get(item.step), { type: "tool-output-denied", toolCallId });
     this.#show(this.#attempts.get(item.step), { type: "tool-output-error", toolCallId, errorText: item.error.user });
+  }
+
+  /** A client whose user may decide can answer by the id; anybody else sees that somebody is asked. */
+  #asked({ approval, request, like }: EventOf<"approval.requested">): void {
+    if (request.kind !== "tool" || like !== undefined || !approval.startsWith(`${this.#run}.`)) return;
+    this.#approvals.add(approval);
+    this.#beside(approval, { type: "tool-approval-request", approvalId: approval, toolCallId: toolCallOf(request.step) });
+  }
+
+  #decided({ approval, verdict: { outcome } }: EventOf<"approval.ended">): void {
+    if (!this.#approvals.has(approval) || (outcome !== "approved" && outcome !== "denied")) return;
+    this.#beside(approval, { type: "tool-approval-response", approvalId: approval, approved: outcome === "approved" });
+  }
+
+  /** Of the open step, and of none of its attempts: what takes one of them back leaves it. */
+  #beside(origin: string, chunk: UiChunk): void {
+    this.#step?.shown.push({ origin, chunk });
+    this.#emit(chunk);
+  }
+
+  /** A person, in the agent's place. */
+  #said({ id, message }: EventOf<"handover.said">): void {
+    this.#closeStep();
+    this.#answer(textOfMessage(message), id);
   }
 
   #tryingAgain(until: number | undefined): void {
@@ -346,12 +391,12 @@ export class UiProjection {
     this.#end(this.#finishReason);
   }
 
-  /** A flow's answer, when no model step has said it already. */
-  #answer(text: string): void {
+  /** A text that no model step has said. */
+  #answer(text: string, id = "answer"): void {
     this.#emit({ type: "start-step" });
-    this.#emit({ type: "text-start", id: "answer" });
-    this.#emit({ type: "text-delta", id: "answer", delta: text });
-    this.#emit({ type: "text-end", id: "answer" });
+    this.#emit({ type: "text-start", id });
+    this.#emit({ type: "text-delta", id, delta: text });
+    this.#emit({ type: "text-end", id });
     this.#emit({ type: "finish-step" });
   }
 
@@ -395,6 +440,11 @@ function isOpen(attempt: Attempt, part: string): boolean {
 
 function tear(attempt: Attempt): void {
   attempt.isTorn = true;
+}
+
+function textOfMessage(message: unknown): string {
+  const content: unknown = Object(message).content;
+  return typeof content === "string" ? content : "";
 }
 
 const TOOL_STEP = "tool:";

@@ -71,6 +71,9 @@ describe("where the run is", () => {
     stepsDone: 1,
     progress: null,
     degraded: [{ name: "search", reason: "auth" }],
+    approvals: [],
+    paused: null,
+    handover: null,
   };
   const parked: RunView = { ...view, status: "parked", degraded: [] };
 
