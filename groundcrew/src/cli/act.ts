@@ -1,10 +1,11 @@
 /** Commands that change a run, or clean up behind many. */
 import type { RunView } from "../wire.ts";
 import { type Invocation, oneOf, parseJson, usage } from "./arguments.ts";
-import { type Backend, type Handle, openBackend } from "./backend.ts";
+import type { Backend, Handle } from "./backend.ts";
 import { type ExitCode, exit } from "./exit.ts";
 import { headLines } from "./inspect.ts";
 import type { Output } from "./output.ts";
+import { openBackend } from "./place.ts";
 import { inert } from "./terminal.ts";
 
 export async function signal(call: Invocation, out: Output): Promise<ExitCode> {
@@ -59,7 +60,7 @@ export async function fork(call: Invocation, out: Output): Promise<ExitCode> {
 }
 
 /** Does something to a run and says where the run is then. */
-async function act(
+export async function act(
   call: Invocation,
   out: Output,
   what: (run: Handle) => Promise<string>,

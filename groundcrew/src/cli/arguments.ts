@@ -1,155 +1,10 @@
-/** The command line's grammar: every command with its arguments and options, and the reading of what was typed. */
+/** The reading of what was typed: which command it is, with its arguments and options, or what was probably meant. */
+import { readFile } from "node:fs/promises";
+import { text as readAll } from "node:stream/consumers";
 import { type ParseArgsOptionsConfig, parseArgs } from "node:util";
-import { describe, GroundcrewError } from "../errors.ts";
-
-interface Option {
-  type: "string" | "boolean";
-  short?: string;
-  /** How help names the value. */
-  value?: string;
-  help: string;
-}
-
-export interface CommandSpec {
-  name: string;
-  /** Positional arguments; a name in brackets may be left out. */
-  args: readonly string[];
-  help: string;
-  options: Readonly<Record<string, Option>>;
-}
-
-const always: CommandSpec["options"] = {
-  json: { type: "boolean", help: "Print JSON: one document, or one line for each item of what is followed." },
-  debug: { type: "boolean", help: "Print the stack and the causes of an error." },
-  help: { type: "boolean", short: "h", help: "Print this." },
-};
-
-const config: CommandSpec["options"] = {
-  config: { type: "string", short: "c", value: "file", help: "Config file. Default: groundcrew.config.{ts,js,mjs} in this directory." },
-};
-
-/** Where the runs are: a server, the store of a config file, or a bare store. */
-const target: CommandSpec["options"] = {
-  url: { type: "string", value: "url", help: "Server to talk to. Default: $GROUNDCREW_URL; without it, the config file's store." },
-  "api-key": {
-    type: "string",
-    value: "key",
-    help: "Its API key. Better in $GROUNDCREW_API_KEY, which other users of the machine cannot see.",
-  },
-  ...config,
-  store: { type: "string", value: "store", help: "Store file or postgres:// URL, for commands that need no agent." },
-};
-
-const detach: CommandSpec["options"] = {
-  detach: { type: "boolean", short: "d", help: "Do not wait: print the run's id." },
-};
-
-const listen: CommandSpec["options"] = {
-  host: { type: "string", value: "address", help: "Address to listen on. Default 127.0.0.1; any other demands an API key." },
-  port: { type: "string", short: "p", value: "number", help: "Port to listen on. Default 4280; 0 takes a free one." },
-};
-
-export const commands: readonly CommandSpec[] = [
-  {
-    name: "dev",
-    args: [],
-    help: "Server and worker for your config file; starts again when its code changes.",
-    options: { ...config, ...listen },
-  },
-  {
-    name: "serve",
-    args: [],
-    help: "The same for production. SIGTERM lets steps in flight end and hands the runs back; a second one ends at once.",
-    options: {
-      ...config,
-      ...listen,
-      role: { type: "string", value: "role", help: "all (default), api (no worker) or worker (no server)." },
-    },
-  },
-  {
-    name: "run",
-    args: ["agent", "[prompt]"],
-    help: "Start a run, follow it, print its result. With `-` as prompt, the prompt is read from standard input.",
-    options: {
-      ...target,
-      input: { type: "string", short: "i", value: "json", help: "Input of a flow." },
-      session: { type: "string", short: "s", value: "id", help: "Conversation this is the next turn of." },
-      key: { type: "string", short: "k", value: "key", help: "Idempotency key: the same key and request is the same run." },
-      ...detach,
-    },
-  },
-  {
-    name: "runs",
-    args: [],
-    help: "List runs, newest first.",
-    options: {
-      ...target,
-      status: { type: "string", value: "list", help: "Only these, e.g. parked,failed." },
-      agent: { type: "string", value: "name", help: "Only of this agent or flow." },
-      session: { type: "string", short: "s", value: "id", help: "Only of this session." },
-      before: { type: "string", value: "run", help: "Only older than this run: the next page." },
-      limit: { type: "string", short: "n", value: "count", help: "At most so many. Default 20." },
-    },
-  },
-  {
-    name: "show",
-    args: ["run"],
-    help: "Where a run is, why, what happens next, and its timeline.",
-    options: { ...target, full: { type: "boolean", help: "Inputs and outputs whole instead of shortened, and the key of every step." } },
-  },
-  {
-    name: "tail",
-    args: ["run"],
-    help: "Follow a run from its beginning to its end.",
-    options: {
-      ...target,
-      after: { type: "string", value: "cursor", help: "Begin behind this place; each item of --json names its `cursor`." },
-      full: { type: "boolean", help: "Inputs and outputs whole instead of shortened, and the key of every step." },
-    },
-  },
-  {
-    name: "signal",
-    args: ["run", "name", "[json]"],
-    help: "Send a durable message to a run that waits for it.",
-    options: { ...target, id: { type: "string", value: "id", help: "The same id twice is one signal." } },
-  },
-  {
-    name: "resolve",
-    args: ["run", "step", "happened|did-not-happen"],
-    help: "Answer for a step whose outcome nobody saw.",
-    options: { ...target, result: { type: "string", value: "json", help: "What it gave, when it happened." } },
-  },
-  { name: "cancel", args: ["run", "[why]"], help: "End a run; its step in flight is told to stop.", options: target },
-  {
-    name: "retry",
-    args: ["run"],
-    help: "Let a parked run go on now, or continue one that failed as a new run from where it broke.",
-    options: target,
-  },
-  {
-    name: "fork",
-    args: ["run"],
-    help: "Start a new run that shares everything before a step.",
-    options: { ...target, from: { type: "string", value: "step", help: "The step to begin at (required)." } },
-  },
-  {
-    name: "cleanup",
-    args: [],
-    help: "Delete what has outlived its retention. A running worker does this by itself.",
-    options: { ...target, "dry-run": { type: "boolean", help: "Only say what would go." } },
-  },
-  {
-    name: "store",
-    args: ["copy|distribute"],
-    help: "copy: move a whole store to another place, e.g. from a file to PostgreSQL. distribute: spread its tables over the machines of a PostgreSQL with Citus.",
-    options: {
-      from: { type: "string", value: "store", help: "copy: the store to read, e.g. file:.groundcrew/crew.db" },
-      to: { type: "string", value: "store", help: "copy: the store to fill, e.g. postgres://user@host/database" },
-      store: { type: "string", value: "url", help: "distribute: the PostgreSQL store." },
-    },
-  },
-  { name: "help", args: ["[command|CODE]"], help: "Explain a command, or an error by its code.", options: {} },
-];
+import { type Duration, duration } from "../clock.ts";
+import { coerceError, describe, GroundcrewError } from "../errors.ts";
+import { always, type CommandSpec, commands } from "./commands.ts";
 
 /** What was typed, understood. */
 export interface Invocation {
@@ -202,7 +57,7 @@ function readOptions(command: CommandSpec, args: string[]) {
 function checkArgs(command: CommandSpec, given: readonly string[]): void {
   const missing = command.args.filter((name) => !isOptional(name))[given.length];
   if (missing !== undefined) throw usage(`\`groundcrew ${command.name}\` needs ${shownArg(missing)}.`, `Usage: ${usageLine(command)}`);
-  if (given.length > command.args.length) {
+  if (given.length > command.args.length && !command.args.at(-1)?.endsWith("…")) {
     const first = given[command.args.length];
     throw usage(
       `\`groundcrew ${command.name}\` does not take ${describe(first)}.`,
@@ -224,11 +79,31 @@ export function parseJson(text: string, what: string): unknown {
   }
 }
 
+/**
+ * What was given in the place of a value: the text itself, what stands in `@file`, or what comes by standard input for `-`.
+ * @throws GroundcrewError `INPUT_INVALID`
+ */
+export async function readGiven(given: string, what: string): Promise<string> {
+  if (given === "-") return readAll(process.stdin);
+  if (!given.startsWith("@")) return given;
+  try {
+    return await readFile(given.slice(1), "utf8");
+  } catch (cause) {
+    throw usage(`Expected ${what} in ${given.slice(1)}: ${coerceError(cause).message}.`, undefined, cause);
+  }
+}
+
+/** @throws GroundcrewError `DURATION_INVALID` */
+export function parseDuration(text: string, option: string): Duration {
+  duration(text as Duration, `--${option}`);
+  return text as Duration;
+}
+
 /** @throws GroundcrewError `INPUT_INVALID` */
-export function parseCount(text: string, option: string, min: number, max: number): number {
+export function parseCount(text: string, option: string, min: number, max: number, shown = `--${option}`): number {
   const count = /^\d{1,9}$/.test(text) ? Number(text) : Number.NaN;
   if (count >= min && count <= max) return count;
-  throw usage(`Expected --${option} to be a whole number from ${min} to ${max}, got ${describe(text)}.`);
+  throw usage(`Expected ${shown} to be a whole number from ${min} to ${max}, got ${describe(text)}.`);
 }
 
 /** @throws GroundcrewError `INPUT_INVALID` */

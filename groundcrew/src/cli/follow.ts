@@ -3,9 +3,10 @@ import { span } from "../clock.ts";
 import type { Event, FeedItem } from "../wire.ts";
 import type { Handle } from "./backend.ts";
 import type { Output } from "./output.ts";
+import type { Row } from "./row.ts";
 import { Screen, type Streams } from "./screen.ts";
 import { oneLine, type Paint } from "./terminal.ts";
-import { type Row, rowLines, Timeline } from "./timeline.ts";
+import { rowLines, Timeline } from "./timeline.ts";
 
 export interface Following {
   /** `all`: the run's timeline as it grows. `work`: only what it does, for someone who waits for the result. */
@@ -50,7 +51,7 @@ export async function followRun(
 }
 
 /** Fires at the first Ctrl-C. The second one finds Node's own handling again and ends the process at once. */
-function untilInterrupted(): AbortSignal {
+export function untilInterrupted(): AbortSignal {
   const controller = new AbortController();
   process.once("SIGINT", () => controller.abort());
   return controller.signal;

@@ -4,11 +4,13 @@ import { MAX_LIST_PAGE } from "../limits.ts";
 import { isTerminal, type RunStatus } from "../persistence/store.ts";
 import type { RunSummary, RunView } from "../wire.ts";
 import { type Invocation, oneOf, parseCount } from "./arguments.ts";
-import { openBackend } from "./backend.ts";
+import { decideCommands } from "./asked.ts";
 import { type ExitCode, exit, outcomeOf } from "./exit.ts";
 import { followRun } from "./follow.ts";
 import { type Output, standardStreams } from "./output.ts";
-import { columns, inert, type Paint, type Style, shellWord } from "./terminal.ts";
+import { openBackend } from "./place.ts";
+import { knownStops, stopLines } from "./stop.ts";
+import { clockTime, columns, inert, type Paint, type Style, shellWord } from "./terminal.ts";
 import { timeline } from "./timeline.ts";
 
 const STATUSES: readonly RunStatus[] = ["queued", "running", "parked", "succeeded", "failed", "cancelled", "expired"];
@@ -42,7 +44,10 @@ export async function runs(call: Invocation, out: Output): Promise<ExitCode> {
       ...(before && { before }),
     });
     if (out.json) out.document({ runs: found });
-    else listRuns(found, limit, out);
+    else {
+      listRuns(found, limit, out);
+      for (const line of stopLines(await knownStops(backend), agent)) out.note(line);
+    }
     return exit.ok;
   } finally {
     await backend.close();
@@ -72,10 +77,13 @@ export async function show(call: Invocation, out: Output): Promise<ExitCode> {
   try {
     const run = await backend.run(call.args[0] ?? "");
     const [view, events] = await Promise.all([run.view(), run.journal()]);
-    if (out.json) out.document({ run: view, events });
-    else
-      for (const line of [...headLines(view, out.paint), "", ...timeline(events, { paint: out.paint, full: call.flag("full") })])
-        out.line(line);
+    if (out.json) {
+      out.document({ run: view, events });
+      return exit.ok;
+    }
+    const stopped = isTerminal(view.status) ? [] : stopLines(await knownStops(backend), view.agent);
+    const rows = timeline(events, { paint: out.paint, full: call.flag("full") });
+    for (const line of [...headLines(view, out.paint), ...stopped, "", ...rows]) out.line(line);
     return exit.ok;
   } finally {
     await backend.close();
@@ -85,18 +93,54 @@ export async function show(call: Invocation, out: Output): Promise<ExitCode> {
 /** Where the run is, why, what happens next, and what the reader can do about it. */
 export function headLines(view: RunView, paint: Paint): string[] {
   const now = Date.now();
-  const life = isTerminal(view.status) ? `, ${span(view.since - view.createdAt)}` : `, for ${span(now - view.createdAt)}`;
+  const parked = view.status === "parked" ? ` (parked for ${span(now - view.since)})` : "";
+  const life = isTerminal(view.status) ? `, ${span(view.since - view.createdAt)}` : `, for ${span(now - view.createdAt)}${parked}`;
   const head = `${paint("bold", inert(view.id))}  ${inert(view.agent)}  ${paint(STATUS_STYLES[view.status], statusText(view))}${life}`;
   const progress =
     view.progress && !isTerminal(view.status) ? [`${Math.round(view.progress.fraction * 100)} % ${inert(view.progress.what)}`] : [];
-  return [head, inert(view.summary), ...progress, ...nextCommands(view).map((command) => `  ${paint("cyan", command)}`)];
+  return [
+    head,
+    inert(view.summary),
+    ...progress,
+    ...waitingLines(view, now),
+    ...nextCommands(view).map((command) => `  ${paint("cyan", command)}`),
+  ];
+}
+
+/** Each request that people have not decided, where there are several: one alone stands in the summary. */
+function waitingLines({ approvals = [] }: RunView, now: number): string[] {
+  if (approvals.length < 2) return [];
+  return approvals.map(({ id, name, to, since, until, why }) => {
+    const end = until === null ? "never expires" : `until ${clockTime(until)}`;
+    return `  ${inert(`${id}  ${name}, for ${span(now - since)}, ${end}: ${to.join(" or ")}: ${why}`)}`;
+  });
 }
 
 /** The commands that move a run which does not move by itself. */
 export function nextCommands(view: RunView): string[] {
   const id = shellWord(view.id);
-  if (view.status === "failed" || view.status === "expired") return [`groundcrew retry ${id}`];
-  if (view.status !== "parked") return [];
+  if (isTerminal(view.status)) return endedCommands(view);
+  return [...supervisionCommands(view, id), ...(view.status === "parked" ? parkedCommands(view, id) : [])];
+}
+
+function endedCommands({ id, status }: RunView): string[] {
+  return status === "failed" || status === "expired" ? [`groundcrew retry ${shellWord(id)}`] : [];
+}
+
+/** What people hold up, people let go on. A server that is older says nothing of it. */
+function supervisionCommands({ approvals = [], paused, handover }: RunView, id: string): string[] {
+  return [
+    ...(paused ? [`groundcrew resume ${id}`] : []),
+    ...(handover ? [`groundcrew speak ${id} '<text>'`, `groundcrew handback ${id}`] : []),
+    ...approvals.slice(0, MAX_SHOWN).flatMap((one) => [`groundcrew approval ${shellWord(one.id)}`, ...decideCommands(one)]),
+    ...(approvals.length > MAX_SHOWN ? ["groundcrew inbox"] : []),
+  ];
+}
+
+/** Requests whose commands are spelled out. */
+const MAX_SHOWN = 3;
+
+function parkedCommands(view: RunView, id: string): string[] {
   if (view.reason === "unknown_outcome") {
     const inDoubt = view.current.filter((step) => step.status === "unknown");
     return inDoubt.map((step) => `groundcrew resolve ${id} ${shellWord(step.step)} happened|did-not-happen [--result '<json>']`);
@@ -105,7 +149,7 @@ export function nextCommands(view: RunView): string[] {
     const awaited = view.current.filter((step) => step.kind === "signal");
     return awaited.map((step) => `groundcrew signal ${id} ${shellWord(step.name)} '<json>'`);
   }
-  if (view.reason !== "attention" && view.reason !== "retry") return [];
+  if ((view.reason !== "attention" && view.reason !== "retry") || view.code === "PAUSED") return [];
   const isGivenUp = view.code === "RETRIES_EXHAUSTED" || view.code === "QUARANTINED";
   return [`groundcrew retry ${id}`, ...(isGivenUp ? [`groundcrew fork ${id} --from <step>`, `groundcrew cancel ${id}`] : [])];
 }

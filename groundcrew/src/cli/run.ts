@@ -2,11 +2,13 @@
 import { text as readText } from "node:stream/consumers";
 import type { RunView } from "../wire.ts";
 import { type Invocation, parseJson, usage } from "./arguments.ts";
-import { type Backend, type Handle, openBackend, type RunRequest } from "./backend.ts";
+import type { Backend, Handle, RunRequest } from "./backend.ts";
 import { type ExitCode, exit, needsSomebody, outcomeOf } from "./exit.ts";
 import { followRun } from "./follow.ts";
 import { nextCommands } from "./inspect.ts";
 import { type Output, standardStreams } from "./output.ts";
+import { openBackend } from "./place.ts";
+import { knownStops, stopLines } from "./stop.ts";
 import { inert, painter, shellWord, valueText } from "./terminal.ts";
 
 export async function run(call: Invocation, out: Output): Promise<ExitCode> {
@@ -46,11 +48,21 @@ async function wait(started: Handle, backend: Backend, out: Output): Promise<Exi
   else out.note(paint("dim", `run ${inert(started.id)}`));
   const following = { rows: "work", full: false, paint, to: "err", streams: standardStreams } as const;
   const told = new Set<string>();
+  let agent: string | undefined;
   const { isInterrupted, lastText } = await followRun(started, out, following, {
     enough: async (item, tell) => {
+      if (item.type === "run.created") agent = item.agent;
+      const mayBeStopped = item.type === "run.created" || item.type === "run.released";
+      if (!out.json && mayBeStopped) tellOnce(stopLines(await knownStops(backend), agent), told, tell);
       if (item.type !== "run.parked") return false;
       const view = await started.view();
-      if (!out.json && view.reason === "signal" && !needsSomebody(view)) tellOnce(view, told, tell);
+      const isForPeople = view.reason === "signal" || view.reason === "approval";
+      if (!out.json && isForPeople && !needsSomebody(view))
+        tellOnce(
+          nextCommands(view).map((command) => `  ${command}`),
+          told,
+          tell,
+        );
       return needsSomebody(view);
     },
   });
@@ -61,11 +73,11 @@ async function wait(started: Handle, backend: Backend, out: Output): Promise<Exi
   return outcomeOf(view);
 }
 
-/** What somebody may do about a wait that would also end by itself. */
-function tellOnce(view: RunView, told: Set<string>, tell: (line: string) => void): void {
-  for (const command of nextCommands(view)) {
-    if (!told.has(command)) tell(`  ${command}`);
-    told.add(command);
+/** What somebody may do about a wait that would also end by itself, or why nothing moves. */
+function tellOnce(lines: readonly string[], told: Set<string>, tell: (line: string) => void): void {
+  for (const line of lines) {
+    if (!told.has(line)) tell(line);
+    told.add(line);
   }
 }
 

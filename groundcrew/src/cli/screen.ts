@@ -3,7 +3,7 @@
  * redrawn in place. In a pipe there are only the lines.
  */
 import { stripVTControlCharacters } from "node:util";
-import { inert } from "./terminal.ts";
+import { inert, inertPiece } from "../inert.ts";
 
 const REDRAW_MS = 200;
 const ERASE_LINE = "\r\u001b[K";
@@ -45,7 +45,7 @@ export class Screen {
   text(delta: string): void {
     const whole = this.#half + delta;
     this.#half = /[\ud800-\udbff]$/.exec(whole)?.[0] ?? ""; // the other half of the character comes with the next piece
-    const text = inert(whole.slice(0, whole.length - this.#half.length));
+    const text = inertPiece(whole.slice(0, whole.length - this.#half.length));
     if (text === "") return;
     this.#erase();
     this.#streams.out.write(text);

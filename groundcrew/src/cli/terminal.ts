@@ -1,24 +1,9 @@
 /** Text on its way to a person: made inert, shortened, coloured where a terminal shows colours, put in columns. */
 import { inspect, styleText } from "node:util";
+import { ACTIVE, inert } from "../inert.ts";
 import { toJson } from "../json.ts";
 
-/** Harmless although Unicode calls them control or format characters: line feed, tab, and the joiners of emoji and of Persian. */
-const KEPT: ReadonlySet<string> = new Set(["\n", "\t", "\u200c", "\u200d"]);
-
-/** Control characters, invisible format characters (direction overrides, tags), lone surrogates, the two odd line ends. */
-const ACTIVE = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu;
-
-/**
- * `text` without anything a terminal would act on or a reader could not see. What a model or a tool wrote is data: it must
- * not move the cursor, change the title, hide a line, or turn the reading direction. Such characters show as `\u{1b}`.
- */
-export function inert(text: string): string {
-  return text.replaceAll("\r\n", "\n").replace(ACTIVE, (found) => (KEPT.has(found) ? found : spelled(found)));
-}
-
-function spelled(character: string): string {
-  return `\\u{${(character.codePointAt(0) ?? 0).toString(16)}}`;
-}
+export { inert };
 
 /** `text` on one line, at most `max` characters of it. */
 export function oneLine(text: string, max: number): string {
@@ -37,7 +22,17 @@ export function valueText(value: unknown, full: boolean): string {
 
 /** JSON for a program, inert as well: what it escapes reads back as the same value. */
 export function jsonText(value: unknown): string {
-  return toJson(value).replace(ACTIVE, (found) => [...Array(found.length).keys()].map((i) => `\\u${hex(found.charCodeAt(i))}`).join(""));
+  return escaped(toJson(value));
+}
+
+/** The same for a person who has to see exactly what it is, on lines of its own. */
+export function jsonLines(value: unknown): string[] {
+  const text = JSON.stringify(value, null, 2) ?? "null";
+  return text.split("\n").map(escaped); // a line feed within a text is written as one
+}
+
+function escaped(json: string): string {
+  return json.replace(ACTIVE, (found) => [...Array(found.length).keys()].map((i) => `\\u${hex(found.charCodeAt(i))}`).join(""));
 }
 
 function hex(unit: number): string {
@@ -61,6 +56,14 @@ export function columns(rows: readonly (readonly string[])[]): string[] {
       .join("  ")
       .trimEnd(),
   );
+}
+
+/** `2026-11-23 10:00:00Z` */
+export function clockTime(at: number): string {
+  return new Date(at)
+    .toISOString()
+    .replace("T", " ")
+    .replace(/\.\d+Z$/, "Z");
 }
 
 /** A word of a suggested command line. A step's key may come from a model: what a shell would act on stands in quotes. */

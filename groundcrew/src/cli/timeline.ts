@@ -7,30 +7,9 @@ import { contentOf, textOf } from "../persistence/model-step.ts";
 import { verdictText } from "../run/summary.ts";
 import { withoutText } from "../stream/plain-words.ts";
 import type { Event } from "../wire.ts";
-import { inert, oneLine, type Paint, type Style, valueText } from "./terminal.ts";
-
-export interface Row {
-  /** When it began; wall-clock milliseconds. */
-  at: number;
-  mark: Mark;
-  /** The kind of thing: `model`, `tool`, `parked`. */
-  label: string;
-  text: string;
-  /** How long the attempt took; undefined while it runs, and for what has no duration. */
-  tookMs?: number;
-  /** How it ended, when not simply well. */
-  note?: string;
-  /** What its failure was taken for, and what came of that; never shortened. */
-  verdict?: string;
-  /** The key of the step it is about. */
-  step?: string;
-  /** Named values below the row. */
-  details: [name: string, value: unknown][];
-  /** Whether nothing will be added to it. */
-  done: boolean;
-}
-
-type Mark = "·" | "✓" | "✗" | "?" | "↻" | "‖" | "▸";
+import type { Mark, Row } from "./row.ts";
+import { clockTime, inert, oneLine, type Paint, type Style, valueText } from "./terminal.ts";
+import { type PeopleEvent, PeopleRows } from "./timeline-people.ts";
 
 const STYLES: Readonly<Record<Mark, Style>> = {
   "·": "dim",
@@ -44,12 +23,13 @@ const STYLES: Readonly<Record<Mark, Style>> = {
 
 type EventOf<T extends Event["type"]> = Extract<Event, { type: T }>;
 type StepEnd = EventOf<"step.succeeded" | "step.failed" | "step.abandoned" | "step.unknown">;
-type Moment = Exclude<Event, { type: "step.started" } | StepEnd>;
+type Moment = Exclude<Event, { type: "step.started" } | StepEnd | PeopleEvent>;
 
 export class Timeline {
   readonly rows: Row[] = [];
   readonly #attempts = new Map<string, { row: Row; claim: number }>();
   readonly #names = new Map<string, string>();
+  readonly #people = new PeopleRows();
   #createdAt = 0;
   #claims = 0;
 
@@ -65,10 +45,28 @@ export class Timeline {
         return this.#end(event);
       case "signal.received":
         if (event.name.startsWith("child:")) return undefined; // the step that waited for the child ends with it
-        return this.#push(this.#moment(event));
+        return this.#tell(event);
+      case "approval.requested":
+      case "approval.escalated":
+      case "approval.reminded":
+      case "approval.ended":
+      case "approval.voided":
+      case "approval.skipped":
+      case "handover.began":
+      case "handover.said":
+      case "handover.ended":
+      case "run.paused":
+      case "run.resumed":
+      case "limit.raised":
+        return this.#push({ ...this.#people.row(event), at: event.at, done: true });
       default:
-        return this.#push(this.#moment(event));
+        return this.#tell(event);
     }
+  }
+
+  #tell(event: Moment): Row | undefined {
+    const row = this.#moment(event);
+    return row && this.#push(row);
   }
 
   #push(row: Row): Row {
@@ -121,7 +119,7 @@ export class Timeline {
     return row;
   }
 
-  #moment(event: Moment): Row {
+  #moment(event: Moment): Row | undefined {
     const row = (mark: Mark, label: string, text: string, ...details: Row["details"]) => newRow(event.at, mark, label, text, details);
     switch (event.type) {
       case "run.created":
@@ -179,6 +177,9 @@ export class Timeline {
         return row("✗", "cancelled", this.#after(event, `${event.why}${by(event.by)}`));
       case "run.expired":
         return row("✗", "expired", this.#after(event, event.why || `its deadline was ${clockTime(event.deadline)}`));
+      default:
+        event satisfies never;
+        return undefined; // a newer server knows more events
     }
   }
 
@@ -257,13 +258,6 @@ function tokens(usage: unknown): string {
 
 function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null;
-}
-
-function clockTime(at: number): string {
-  return new Date(at)
-    .toISOString()
-    .replace("T", " ")
-    .replace(/\.\d+Z$/, "Z");
 }
 
 export interface Rendering {

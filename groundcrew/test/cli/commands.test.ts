@@ -101,7 +101,7 @@ describe("on the store of the config file", () => {
 
   test("an agent's answer is inert, and what it said on the way is not part of it", async () => {
     const { code, out, err } = await crew.groundcrew("run", "support", "Is A-7 paid?", "--config", "agents.config.ts");
-    expect({ code, out }).toEqual({ code: 0, out: "It is \\u{1b}[1mpaid\\u{202e}.\n" });
+    expect({ code, out }).toEqual({ code: 0, out: "It is ⟨U+001B⟩[1mpaid⟨U+202E⟩.\n" });
     expect(err).not.toContain("\u001b");
     const shown = await crew.groundcrew("show", runId(err));
     for (const line of [
@@ -200,7 +200,7 @@ describe("on the store of the config file", () => {
     const failed = await crew.groundcrew("run", "fail", "--input", "null");
     const id = runId(failed.err);
     expect(failed).toMatchObject({ code: 1, out: "" });
-    expect(failed.err).toContain("not \\u{1b}[31mmended");
+    expect(failed.err).toContain("not ⟨U+001B⟩[31mmended");
     expect(failed.err).toContain(`groundcrew retry ${id}`);
 
     writeFileSync(join(crew.directory, "mended"), "");

@@ -75,7 +75,7 @@ test("a character that comes in two halves is shown once, whole", () => {
 test("what a model writes cannot act on the terminal, also in pieces", () => {
   const { shown, tell } = terminal(true);
   tell(started(1), words("\u001b", 1), words("[2J\u202e", 1), { type: "step.succeeded", step: "model:1", attempt: 1 });
-  expect(shown()).toBe("\\u{1b}[2J\\u{202e}\n");
+  expect(shown()).toBe("⟨U+001B⟩[2J⟨U+202E⟩\n");
 });
 
 test("in a pipe no text is shown that may have to be taken back", () => {

@@ -52,11 +52,11 @@ function copying(target: () => string): void {
   test("moves a whole store and says what it was", async () => {
     await makeSource(0);
     const { code, out, err } = await place.groundcrew("store", "copy", "--from", "file:from.db", "--to", target());
-    expect({ code, out }).toMatchObject({ code: 0, out: expect.stringMatching(/^Copied and verified: runs 13, sessions 1, blobs 3\.\n/) });
+    expect({ code, out }).toMatchObject({ code: 0, out: expect.stringMatching(/^Copied and verified: runs 14, sessions 1, blobs 3\.\n/) });
     expect(err).toMatch(/^Copying.*\nComparing both sides\.\n$/);
     expect(await everything(target())).toEqual(await everything(file));
     const report = await place.json("store", "copy", "--from", "file:from.db", "--to", target());
-    expect(report).toMatchObject({ runs: 13, resumed: 13, hash: /[0-9a-f]{64}/.exec(out)?.[0] });
+    expect(report).toMatchObject({ runs: 14, resumed: 14, hash: /[0-9a-f]{64}/.exec(out)?.[0] });
   });
 
   test("killed in the middle, however often, it goes on and ends the same", async () => {
@@ -69,10 +69,10 @@ function copying(target: () => string): void {
       expect((await ended).code).toBeNull();
       found.push((await everything(target())).length);
     }
-    expect(found).toEqual([0, 500, 1_000, 1_117]);
+    expect(found).toEqual([0, 500, 1_000, (await everything(file)).length]);
     const { code, out } = await place.groundcrew(...args);
     expect(code).toBe(0);
-    expect(JSON.parse(out)).toMatchObject({ runs: MANY + 13, resumed: MANY + 13 });
+    expect(JSON.parse(out)).toMatchObject({ runs: MANY + 14, resumed: MANY + 14 });
     expect(await everything(target())).toEqual(await everything(file));
   });
 }

@@ -32,7 +32,7 @@ describe("text from elsewhere", () => {
   });
 
   test("shows what was taken out, so that nothing disappears in silence", () => {
-    expect(inert("\u001b[2Jx\u202e")).toBe("\\u{1b}[2Jx\\u{202e}");
+    expect(inert("\u001b[2Jx\u202e")).toBe("⟨U+001B⟩[2Jx⟨U+202E⟩");
   });
 
   test("keeps what is only writing: lines, tabs, emoji with joiners, right-to-left letters", () => {

@@ -280,3 +280,50 @@ describe("the timeline of a run", () => {
     expect(lines(journal({ type: "step.succeeded", at: 0, step: "tool:a", attempt: 1, value: 1 }))).toContain("✓ step      tool:a");
   });
 });
+
+test("what people were asked and did has its place and its name; an event of a newer server is passed over", () => {
+  const request = { kind: "tool", name: "refund", why: "more than 100", input: { amount: 250 } };
+  const verdict = {
+    outcome: "approved",
+    by: ["ana"],
+    at: START + 60_000,
+    channel: "slack",
+    reason: "fine",
+    hash: "h",
+    input: { amount: 50 },
+  };
+  const facts = [
+    { type: "approval.requested", at: 0, approval: "run_1.1", to: ["role:finance", "requester"], until: START + 3_600_000, request },
+    { type: "approval.reminded", at: 1_000, id: "r", approval: "run_1.1", times: 2 },
+    { type: "approval.escalated", at: 2_000, id: "e", approval: "run_1.1", level: 1, to: ["role:lead"] },
+    { type: "approval.ended", at: 60_000, id: "d", approval: "run_1.1", verdict },
+    { type: "approval.voided", at: 61_000, approval: "run_1.1", why: "the tool has changed" },
+    { type: "approval.requested", at: 62_000, approval: "run_1.2", to: ["role:finance"], request, like: "run_1.1" },
+    { type: "approval.skipped", at: 63_000, step: "s", name: "refund", why: "more than 100" },
+    { type: "run.paused", at: 64_000, id: "p", why: "let me look", from: "ana" },
+    { type: "run.resumed", at: 65_000, id: "u" },
+    { type: "limit.raised", at: 66_000, id: "l", steps: 5, from: "ana" },
+    { type: "handover.began", at: 67_000, id: "b", from: "ana" },
+    { type: "handover.said", at: 68_000, id: "s", message: { role: "assistant", content: "Hello\u001b[2J" }, from: "ana" },
+    { type: "handover.ended", at: 69_000, id: "h", from: "ana" },
+    { type: "moon.landed", at: 70_000 },
+  ];
+  expect(lines(journal(...(facts as never[])))).toBe(`
+     +0ms  ‖ asked     role:finance or whoever the run works for about refund, until 2026-01-05 13:00:00Z: more than 100 (run_1.1)
+             in        { amount: 250 }
+    +1.0s  · reminded  refund, 2 times so far
+    +2.0s  · escalated refund to role:lead
+   +1m 0s  ✓ approved  refund by ana at 2026-01-05 12:01:00Z (slack): fine
+             instead   { amount: 50 }
+   +1m 1s  · voided    what was decided on refund: the tool has changed
+   +1m 2s  · covered   refund needs nobody, as decided by run_1.1
+   +1m 3s  · skipped   nobody was asked about refund, in shadow mode: more than 100
+   +1m 4s  ‖ paused    by ana: let me look
+   +1m 5s  · resumed   it goes on
+   +1m 6s  · raised    5 more model steps, by ana
+   +1m 7s  ‖ handover  taken over by ana
+   +1m 8s  · handover  ana says
+             text      Hello⟨U+001B⟩[2J
+   +1m 9s  · handover  handed back by ana
+`);
+});

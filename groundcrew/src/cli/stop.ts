@@ -1,0 +1,98 @@
+/** `stop`, `lift`, `stops`: the switch that keeps anything from beginning. */
+import { span } from "../clock.ts";
+import { isError } from "../errors.ts";
+import type { Stop } from "../persistence/store.ts";
+import type { InFlight } from "../runtime.ts";
+import { EVERYTHING } from "../supervision/stops.ts";
+import { type Invocation, usage } from "./arguments.ts";
+import type { Backend } from "./backend.ts";
+import { type ExitCode, exit } from "./exit.ts";
+import type { Output } from "./output.ts";
+import { openBackend } from "./place.ts";
+import { columns, inert, oneLine, shellWord } from "./terminal.ts";
+
+const SHORT = 80;
+
+export async function stop(call: Invocation, out: Output): Promise<ExitCode> {
+  const [agent = EVERYTHING, why] = [call.args[0], call.text("why")];
+  if (!why?.trim()) throw usage("`groundcrew stop` needs --why.", "It is on record, and whoever wonders why nothing moves reads it.");
+  const backend = await openBackend(call, "runs");
+  try {
+    const { stop: set, inFlight } = await backend.stop({ agent, why });
+    if (out.json) out.document({ stop: set, inFlight });
+    else for (const line of stoppedLines(set, inFlight)) out.line(line);
+    return exit.ok;
+  } finally {
+    await backend.close();
+  }
+}
+
+function stoppedLines(stop: Stop, inFlight: readonly InFlight[]): string[] {
+  const now = Date.now();
+  const head = `Stopped: nothing ${of(stop.agent)} begins within a second from now, in any process. \`${liftCommand(stop)}\` lets it go on.`;
+  if (inFlight.length === 0) return [head, "Nothing was in flight."];
+  const rows = inFlight.map(({ run, agent, name, since }) => [run, agent, name, span(now - since)].map((cell) => oneLine(cell, SHORT)));
+  const lines = columns([["RUN", "AGENT", "STEP", "FOR"], ...rows]);
+  return [head, "In flight, and not interrupted (`groundcrew cancel <run>` does that):", ...lines.map((line) => `  ${line}`)];
+}
+
+export async function lift(call: Invocation, out: Output): Promise<ExitCode> {
+  const [agent = EVERYTHING] = call.args;
+  const backend = await openBackend(call, "runs");
+  try {
+    const wasStopped = await backend.lift(agent);
+    const left = await backend.stops();
+    if (out.json) out.document({ lifted: wasStopped, stops: left });
+    else {
+      out.line(wasStopped ? `Lifted: what is ${of(agent)} goes on.` : `There was no stop ${of(agent)}.`);
+      for (const line of stopLines(left)) out.note(line);
+    }
+    return exit.ok;
+  } finally {
+    await backend.close();
+  }
+}
+
+export async function stops(call: Invocation, out: Output): Promise<ExitCode> {
+  const backend = await openBackend(call, "runs");
+  try {
+    const found = await backend.stops();
+    if (out.json) out.document({ stops: found });
+    else if (found.length === 0) out.note("Nothing is stopped.");
+    else for (const line of stopLines(found)) out.line(line);
+    return exit.ok;
+  } finally {
+    await backend.close();
+  }
+}
+
+/** What is in force, for people who wonder why nothing moves. @param agent only what concerns it */
+export function stopLines(stops: readonly Stop[], agent?: string): string[] {
+  const now = Date.now();
+  const about = stops.filter((stop) => agent === undefined || stop.agent === EVERYTHING || stop.agent === agent);
+  return about.map((stop) => {
+    const what = stop.agent === EVERYTHING ? "Everything" : `"${inert(stop.agent)}"`;
+    return `${what} is stopped by ${inert(stop.by)}, for ${span(now - stop.at)}: ${inert(stop.why)}. \`${liftCommand(stop)}\` lets it go on.`;
+  });
+}
+
+/**
+ * The stops, for commands that are about something else and do not fail with this: none where whoever asks may not know, where the
+ * server is older, or gone for a moment.
+ */
+export async function knownStops(backend: Backend): Promise<Stop[]> {
+  try {
+    return await backend.stops();
+  } catch (error) {
+    if (isError(error)) return [];
+    throw error;
+  }
+}
+
+function of(agent: string): string {
+  return agent === EVERYTHING ? "of any agent" : `of "${inert(agent)}"`;
+}
+
+function liftCommand({ agent }: Stop): string {
+  return `groundcrew lift${agent === EVERYTHING ? "" : ` ${shellWord(agent)}`}`;
+}
