@@ -3,6 +3,7 @@
  * flow (a plain async function). Both are checked here, before anything runs.
  */
 import type { LanguageModel, ModelMessage, OutputInterface, ToolLoopAgentSettings, ToolSet } from "ai";
+import type { ApproverRules } from "./approval.ts";
 import { type Duration, duration } from "./clock.ts";
 import { describe, type ErrorCode, GroundcrewError, misset } from "./errors.ts";
 import type { Classify } from "./failure.ts";
@@ -65,6 +66,8 @@ export interface Agent<TOOLS extends ToolSet = ToolSet, OUTPUT = unknown> {
   readonly timeouts: Timeouts;
   /** Settings that have no meaning under a durable loop and are not used; empty for most agents. */
   readonly ignored: readonly string[];
+  /** Tools that say themselves that they destroy something, and that nobody is asked about. */
+  readonly ungated: readonly string[];
   /** Only for types: what a run of this agent gives. */
   readonly output?: OUTPUT;
 }
@@ -123,6 +126,7 @@ export function agent(name: string, given: unknown): Agent {
     faults: checkFaults(`agent "${name}".faults`, faults),
     timeouts: checkTimeouts(`agent "${name}".timeout`, timeout),
     ignored: ignoredOf(name, settings),
+    ungated: ungatedOf(name, tools, policy ?? {}),
   } as const);
 }
 
@@ -136,6 +140,29 @@ function ignoredOf(name: string, settings: object): string[] {
     );
   }
   return ignored;
+}
+
+/** An MCP server says `destructiveHint` of a tool; the AI SDK hands it on in the tool's metadata. */
+function ungatedOf(name: string, tools: ToolSet, policy: PolicyMap<ToolSet>): string[] {
+  const isDestructive = (tool: object) =>
+    hintsOf(tool).some((hints) => hints["destructiveHint"] === true && hints["readOnlyHint"] !== true);
+  const ungated = Object.entries(tools).flatMap(([toolName, tool]) =>
+    isDestructive(tool) && !(Object.hasOwn(policy, toolName) && policy[toolName]?.approve !== undefined) ? toolName : [],
+  );
+  if (ungated.length > 0) {
+    process.emitWarning(
+      `Agent "${name}" may use ${ungated.join(", ")}, which can destroy something, without asking anybody; set \`approve\` in its policy.`,
+      "GroundcrewWarning",
+    );
+  }
+  return ungated;
+}
+
+function hintsOf(tool: object): Record<string, unknown>[] {
+  const { annotations, metadata, _meta } = tool as Record<string, unknown>;
+  return [annotations, metadata, Object(metadata).annotations, _meta].filter(
+    (found) => typeof found === "object" && found !== null,
+  ) as Record<string, unknown>[];
 }
 
 /** Callbacks around a whole call of the SDK: a durable run has no single call. Read the run's events instead. */
@@ -170,9 +197,9 @@ function checkSettings(name: string, settings: unknown): void {
   if (!isModel(model)) throw misset(`agent "${name}".model`, 'an AI SDK model or a model id such as "openai/gpt-5.6"', model);
   for (const field of REFUSED) {
     if (given[field] !== undefined) {
-      throw new GroundcrewError("AGENT_INVALID", `Agent "${name}" sets \`${field}\`, which this release does not enforce.`, {
+      throw new GroundcrewError("AGENT_INVALID", `Agent "${name}" sets \`${field}\`, which a durable run does not use.`, {
         value: given[field],
-        fix: "Remove it: a gate that looks set and is not would be worse than none.",
+        fix: "Remove it: a gate that looks set and is not would be worse than none. Approvals are said in the policy: `approve`.",
       });
     }
   }
@@ -190,9 +217,9 @@ function checkTools(name: string, tools: ToolSet): void {
     if (tool.needsApproval !== undefined) {
       throw new GroundcrewError(
         "AGENT_INVALID",
-        `Tool "${toolName}" of agent "${name}" sets \`needsApproval\`, which this release does not enforce.`,
+        `Tool "${toolName}" of agent "${name}" sets \`needsApproval\`, which says neither who decides nor until when.`,
         {
-          fix: "Remove it: a gate that looks set and is not would be worse than none.",
+          fix: `Remove it, and say so in the policy: \`policy: { ${toolName}: { approve: true, by: "role:…" } }\`.`,
         },
       );
     }
@@ -253,12 +280,31 @@ export interface FlowContext {
   /** Waits for the next signal of this name. @returns its value; undefined when `within` has passed. */
   waitFor<T = unknown>(name: string): Promise<T>;
   waitFor<T = unknown>(name: string, options: { within?: Duration }): Promise<T | undefined>;
+  /**
+   * Parks until somebody allows it to go on.
+   * @throws GroundcrewError `APPROVAL_DENIED`, `APPROVAL_EXPIRED`
+   */
+  approval(name: string, options?: CheckpointOptions): Promise<Approved>;
   /** Runs an agent or a flow as a child run. @returns its output. @throws `CHILD_FAILED` */
   // biome-ignore lint/suspicious/noExplicitAny: any agent, whatever its tools
   call<OUTPUT>(agent: Agent<any, OUTPUT>, request: ({ prompt: string } | { messages: ModelMessage[] }) & CallOptions): Promise<OUTPUT>;
   call<INPUT, OUTPUT>(flow: Flow<INPUT, OUTPUT>, request: { input: INPUT } & CallOptions): Promise<OUTPUT>;
   /** Tells every reader how far the work is. `fraction` from 0 to 1. */
   progress(fraction: number, what: string): void;
+}
+
+/** What is shown to those who decide, who they are, and until when. */
+export interface CheckpointOptions extends ApproverRules {
+  /** All of it is shown, as JSON has it; 128 KiB at most. */
+  show?: unknown;
+  /** Why somebody is asked. */
+  why?: string;
+}
+
+/** By whom a flow was allowed to go on. */
+export interface Approved {
+  by: readonly string[];
+  reason?: string;
 }
 
 export interface FlowOptions {

@@ -1,6 +1,6 @@
 import ms from "ms";
 import { GroundcrewError } from "./errors.ts";
-import { MAX_DURATION_MS } from "./limits.ts";
+import { MAX_DURATION_MS, MAX_TIMER_MS } from "./limits.ts";
 
 /** Where the time comes from. Tests hand in their own; nothing else in the runtime asks the machine for the time. */
 export interface Clock {
@@ -9,9 +9,6 @@ export interface Clock {
   /** Runs `task` after `delayMs`; returns a function that takes it back. The timer does not keep the process alive. */
   after(delayMs: number, task: () => void): () => void;
 }
-
-/** Longest delay a Node timer takes; longer ones fire at once, with a warning. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
 
 export const systemClock: Clock = {
   now: Date.now,

@@ -10,6 +10,7 @@ import {
   DEFAULT_TOOL_TIMEOUT_MS,
   MAX_FALLBACKS,
   MAX_STEP_ATTEMPTS,
+  MAX_TIMER_MS,
 } from "./limits.ts";
 
 /** What happens to a run when a model, or a tool that it cannot do without, stays down. */
@@ -154,6 +155,3 @@ export function checkTimeouts(field: string, given: unknown): Timeouts {
     tools: new Map(tools),
   };
 }
-
-/** The longest time a Node timer keeps: a longer one would go off at once. */
-const MAX_TIMER_MS = 2 ** 31 - 1;

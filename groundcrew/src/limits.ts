@@ -383,3 +383,147 @@ export const MAX_UPLOAD_MS = 60_000;
 
 /** Who was refused for too much work tries again after this: what is at work now is over by then, or it is refused again. */
 export const OVERLOADED_RETRY_MS = 1_000;
+
+/** A request for approval that says nothing about it expires after this: over a weekend, and not so late that the consent is stale. */
+export const DEFAULT_APPROVAL_MS = 3 * 24 * 60 * 60 * 1_000;
+
+/** Targets that one rule names. More is a role. */
+export const MAX_APPROVERS = 20;
+
+/** People that have to agree: beyond this nobody ever gets an answer. */
+export const MAX_QUORUM = 10;
+
+/** Escalations of one request, repeats included: each wakes the run once. */
+export const MAX_ESCALATIONS = 20;
+
+/** Reminders of one request. Who has not reacted to so many will not. */
+export const MAX_REMINDERS = 20;
+
+/** Reminders come no faster than this. */
+export const MIN_REMIND_MS = 60_000;
+
+/** Arguments that a person is shown, in bytes of JSON: all of them, or the call is refused. More than this nobody reads. */
+export const MAX_APPROVAL_BYTES = 128 * 1024;
+
+/** Requests of one run within a minute. Beyond it the run stops and an operator looks at it: people who are asked all the time say yes. */
+export const MAX_APPROVALS_PER_MINUTE = 30;
+
+/** Lines of recent context with a request, and characters of each. */
+export const MAX_CONTEXT_LINES = 6;
+export const MAX_CONTEXT_CHARS = 500;
+
+/** Characters of a reason that a person gives. */
+export const MAX_REASON_CHARS = 2_000;
+
+/** Calls that one "similar calls need nobody" covers. */
+export const MAX_SIMILAR_USES = 100;
+
+/** How old what a process knows of stops may be when an effect starts: nothing starts a second after a stop. */
+export const STOP_LOOK_MS = 500;
+
+/** Characters of a secret that signs something: 128 bits of chance, written as hex, and as many again. */
+export const MIN_SECRET_CHARS = 32;
+
+/** Links of an audit log that are remembered while it is verified: what was put in is found if it is no longer than this. */
+export const AUDIT_TRAIL_LINKS = 1_024;
+
+/** How far time may go back between two audit records: clocks are corrected, and another machine's may be behind. */
+export const AUDIT_CLOCK_BACK_MS = 60 * 60 * 1_000;
+
+/** One request to a webhook or to Slack: whoever takes a message has nothing to think about. */
+export const SEND_TIMEOUT_MS = 10_000;
+
+/** One delivery, which may be a mail to each of several people. */
+export const DELIVERY_TIMEOUT_MS = 60_000;
+
+/** A delivery that a courier holds is nobody else's for this long: its turn in the queue, and the time it may take. */
+export const DELIVERY_LEASE_MS = 3 * 60_000;
+
+/** Deliveries taken at a time: one transaction. */
+export const DELIVERY_BATCH = 16;
+
+/** Deliveries of one channel that are under way at the same time: an endpoint that comes back is not run over. */
+export const MAX_CHANNEL_SENDS = 4;
+
+/** Deliveries of one channel that wait for their turn in a process. What comes beyond is due again after its lease. */
+export const MAX_CHANNEL_QUEUE = 64;
+
+/** A change in the store is followed by a look for news after this: a burst of changes is one look. */
+export const COURIER_LOOK_MS = 200;
+
+/** Rest between two looks that nothing asked for, also while a channel has more than it can take. */
+export const COURIER_REST_MS = 1_000;
+
+/** A courier that stops gives what is under way this long to end: what was sent is known as sent. */
+export const COURIER_GRACE_MS = 2_000;
+
+/** Longest wait between two tries of a delivery: an endpoint that was away for a day hears of it within the hour. */
+export const MAX_DELIVERY_BACKOFF_MS = 60 * 60_000;
+
+/** A delivery that was refused for good is tried again no sooner than this: an operator may put right what it was refused for. */
+export const REFUSED_DELIVERY_MS = 30 * 60_000;
+
+/** A delivery is given up after this: a weekend, and what was asked for by then has expired. */
+export const DELIVERY_PATIENCE_MS = 3 * 24 * 60 * 60_000;
+
+/** How long a delivery for a channel that this process does not know waits for one that does: longer than a rolling deploy. */
+export const UNKNOWN_CHANNEL_MS = 60 * 60_000;
+
+/** How soon another process may look at such a delivery. */
+export const UNKNOWN_CHANNEL_RETRY_MS = 30_000;
+
+/** What is read of an endpoint's answer. It says little, and nobody shall fill our memory. */
+export const MAX_ANSWER_BYTES = 64 * 1024;
+
+/** Characters of an answer that are told to operators. */
+export const MAX_ANSWER_QUOTE_CHARS = 200;
+
+/** A link in a message is good for no longer than this, also where the request itself never expires. */
+export const MAX_LINK_MS = 7 * 24 * 60 * 60_000;
+
+/** Characters of a link's token: an approval, a person, a tenant and a delivery, each as long as it may be. */
+export const MAX_LINK_CHARS = 4_096;
+
+/** How far Slack's time of sending may be from ours. What is older may be a repeat by somebody who has listened. */
+export const SLACK_TOLERANCE_MS = 5 * 60_000;
+
+/** Slack takes no more in one block of text, and no more blocks in one message. */
+export const MAX_SLACK_BLOCK_CHARS = 3_000;
+export const MAX_SLACK_BLOCKS = 50;
+
+/** Characters of a subject: what mail programs show. */
+export const MAX_SUBJECT_CHARS = 120;
+
+/** Deliveries of which a mail channel remembers who has theirs already, so that a second try does not write to them again. */
+export const MAX_HALF_SENT = 1_000;
+
+/** Characters of a bearer token: identity providers put groups in them, not books. */
+export const MAX_TOKEN_CHARS = 16_384;
+
+/** By how much the clocks of an identity provider and of this machine may differ. */
+export const JWT_TOLERANCE_MS = 30_000;
+
+/** An identity provider that has not given its keys by then is away; keys that are not known are asked for no more often than this. */
+export const JWKS_TIMEOUT_MS = 5_000;
+export const JWKS_COOLDOWN_MS = 30_000;
+
+/** Body of a decision: edited arguments, of which a person reads no more than `MAX_APPROVAL_BYTES`, with room for how they are written. */
+export const MAX_DECISION_BYTES = 1024 * 1024;
+
+/** What Slack sends for a click: the whole message, in which each character may take nine. */
+export const MAX_SLACK_BYTES = 2 * 1024 * 1024;
+
+/** Slack takes an answer to a click for lost after 3 s. What takes longer is told behind it. */
+export const SLACK_ANSWER_MS = 2_000;
+
+/** Signatures of clicks that a process remembers: more than people click within the time that one is good for. Beyond it clicks are refused. */
+export const MAX_SLACK_SIGNATURES = 10_000;
+
+/** Records of an audit log that an export reads at a time. */
+export const AUDIT_PAGE = 500;
+
+/** What a form behind a link sends: a reason, and which button. */
+export const MAX_LINK_FORM_BYTES = 16 * 1024;
+
+/** Longest delay that a Node timer takes; a longer one goes off at once, with a warning. */
+export const MAX_TIMER_MS = 2 ** 31 - 1;

@@ -1,5 +1,6 @@
 /** Facts about tools, beside the tools: what each does to the world, and what happens when it fails. Checked at definition. */
 import type { InferToolInput, InferToolOutput, ToolSet } from "ai";
+import { APPROVER_FIELDS, type ApproverRules, type CheckedApprovers, checkApprovers, type RuleVerdict, type RunFacts } from "./approval.ts";
 import { type Duration, duration } from "./clock.ts";
 import { GroundcrewError, misset } from "./errors.ts";
 import type { Classify } from "./failure.ts";
@@ -8,8 +9,13 @@ import { DEFAULT_TOOL_ATTEMPTS, MAX_STEP_ATTEMPTS } from "./limits.ts";
 /** What happens to the world when a step runs; see G3. `once`, the default, is never repeated on a guess. */
 export type Effect = "read" | "idempotent" | "keyed" | "once";
 
-/** Facts about one tool, beside the tool. */
-export interface ToolPolicy<INPUT = unknown, OUTPUT = unknown> {
+/** When somebody has to agree to a call: always, or as this says of its arguments and its run. Throwing means that somebody has to. */
+export type ApprovalRule<INPUT> = true | ((input: INPUT, facts: RunFacts) => RuleVerdict);
+
+/** Facts about one tool, beside the tool. With `approve`, also who has to agree to a call, and until when. */
+export interface ToolPolicy<INPUT = unknown, OUTPUT = unknown> extends ApproverRules {
+  /** When a person has to agree before a call runs; see `docs/supervision.md`. Default: nobody has to. */
+  approve?: ApprovalRule<INPUT>;
   /** Default `once`. */
   effect?: Effect;
   /**
@@ -67,6 +73,11 @@ export interface CheckedPolicy {
   fallback: ToolPolicy["fallback"] | undefined;
   classify: Classify | undefined;
   breaker: ToolPolicy["breaker"] | undefined;
+  approval: CheckedApproval | undefined;
+}
+
+export interface CheckedApproval extends CheckedApprovers {
+  rule: ApprovalRule<unknown>;
 }
 
 /** What a tool gets when its author says nothing about it. */
@@ -80,6 +91,7 @@ export const UNDECLARED: CheckedPolicy = {
   fallback: undefined,
   classify: undefined,
   breaker: undefined,
+  approval: undefined,
 };
 
 /** @throws GroundcrewError `POLICY_INVALID`, `DURATION_INVALID` */
@@ -117,6 +129,8 @@ const POLICY_FIELDS = [
   "fallback",
   "classify",
   "breaker",
+  "approve",
+  ...APPROVER_FIELDS,
 ] satisfies (keyof ToolPolicy)[];
 
 function checkPolicy(field: string, toolName: string, policy: ToolPolicy, tools: ToolSet): CheckedPolicy {
@@ -148,7 +162,22 @@ function checkPolicy(field: string, toolName: string, policy: ToolPolicy, tools:
     fallback: policy.fallback,
     classify,
     breaker,
+    approval: checkApproval(field, policy),
   };
+}
+
+function checkApproval(field: string, policy: ToolPolicy): CheckedApproval | undefined {
+  const { approve: rule } = policy;
+  if (rule === undefined) {
+    const idle = APPROVER_FIELDS.find((given) => policy[given] !== undefined);
+    if (idle === undefined) return undefined;
+    throw new GroundcrewError("POLICY_INVALID", `\`${field}.${idle}\` is set, but nobody is ever asked.`, {
+      fix: "Set `approve: true`, or a function that says when.",
+    });
+  }
+  if (rule !== true && typeof rule !== "function")
+    throw misset(`${field}.approve`, "true or a function of the input", rule, "POLICY_INVALID");
+  return { rule, ...checkApprovers(field, policy) };
 }
 
 function checkFunction(field: string, expected: string, given: unknown): void {

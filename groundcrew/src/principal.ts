@@ -8,3 +8,12 @@ export interface Principal {
 
 /** Whoever sits at this machine. Runs started without a principal belong to them. */
 export const localPrincipal: Principal = { tenant: "default", user: "local", roles: ["operator"] };
+
+/** By what way somebody acted. */
+export type Channel = "api" | "chat" | "cli" | "email" | "link" | "slack" | "runtime";
+
+/** Somebody who acts on runs. Only a person can decide; a service (a key without a person, an agent's own key) never can. */
+export interface Actor extends Principal {
+  kind: "person" | "service";
+  channel: Channel;
+}

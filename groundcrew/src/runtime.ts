@@ -4,12 +4,19 @@ import { type Clock, type Duration, duration, systemClock } from "./clock.ts";
 import { describe, GroundcrewError } from "./errors.ts";
 import { Breakers } from "./fault/breaker.ts";
 import { Paces } from "./fault/pace.ts";
-import { DEFAULT_CONCURRENCY, DEFAULT_LEASE_MS, KEEP_ALIVE_MS, MIN_LEASE_MS } from "./limits.ts";
+import { DEFAULT_CONCURRENCY, DEFAULT_LEASE_MS, KEEP_ALIVE_MS, MIN_LEASE_MS, MIN_SECRET_CHARS } from "./limits.ts";
+import type { NotifyChannel } from "./notify/channel.ts";
+import type { ApprovalFilter, ApprovalRow } from "./persistence/approval.ts";
+import type { AuditHead, StoredAudit } from "./persistence/audit.ts";
 import { Codec } from "./persistence/codec.ts";
+import { fold } from "./persistence/fold.ts";
 import { thisWorker } from "./persistence/host.ts";
 import type { ClassCodec } from "./persistence/rich.ts";
-import type { Quotas, RunFilter, RunRow, SessionFilter, SessionRow, Store, SweepReport } from "./persistence/store.ts";
+import type { Quotas, RunFilter, RunRow, SessionFilter, SessionRow, Stop, Store, SweepReport } from "./persistence/store.ts";
+import { type Actor, localPrincipal } from "./principal.ts";
 import { Cleaner, type Retention, retentionOf } from "./run/cleaner.ts";
+import { Courier } from "./run/courier.ts";
+import { type Decision, Desk, type InFlight, type Shown } from "./run/desk.ts";
 import { Run } from "./run/handle.ts";
 import { Ticker } from "./run/journal.ts";
 import { quotasOf, type TenantLimits } from "./run/quotas.ts";
@@ -17,13 +24,18 @@ import { type Session, sessionOf } from "./run/session.ts";
 import { type AgentRequest, type FlowRequest, newRunOf, type StartRequest } from "./run/start.ts";
 import { Worker } from "./run/worker.ts";
 import { openStore } from "./store.ts";
+import { People, type PersonOptions } from "./supervision/people.ts";
+import { Stops } from "./supervision/stops.ts";
 
 export type { Retention } from "./run/cleaner.ts";
+export { type Decision, type InFlight, mayDecide, type Shown } from "./run/desk.ts";
+export type { By } from "./run/handle.ts";
 export { Run } from "./run/handle.ts";
 export type { TenantLimits } from "./run/quotas.ts";
 export type { Session } from "./run/session.ts";
 export type { AgentRequest, FlowRequest, StartOptions, StartRequest } from "./run/start.ts";
 export type { RunView } from "./run/view.ts";
+export type { PersonOptions } from "./supervision/people.ts";
 
 export interface Health {
   ready: boolean;
@@ -44,10 +56,27 @@ export interface CrewOptions {
   retention?: Retention;
   /** Classes whose instances may be recorded. */
   classes?: readonly ClassCodec[];
+  /** Who people are: their roles, and how each is known in Slack and by e-mail. By user name. */
+  people?: Readonly<Record<string, PersonOptions>>;
+  supervision?: SupervisionOptions;
   /** Told what no run can be told: the store is gone, a lease was lost. Default: a line on standard error. */
   onTrouble?: (error: unknown) => void;
   /** Where the time comes from; for tests. */
   clock?: Clock;
+}
+
+/** How people are asked, and what is written down of it. */
+export interface SupervisionOptions {
+  /** By which people are told that they are asked: `webhook()`, `slack()`, `email()`. Default: nobody is; there is the inbox. */
+  channels?: readonly NotifyChannel[];
+  /** Where the server is reached from outside, for links in messages, e.g. `https://agents.example.com`. */
+  url?: string;
+  /** Signs single-use links; 32 characters or more. Needed by `email()`. */
+  secret?: string;
+  /** `true`: nobody is asked, and everything runs; what would have been asked is recorded. */
+  shadow?: boolean;
+  /** Makes the audit log an HMAC chain, 32 characters or more: who can write the tables cannot write a new chain without it. */
+  auditKey?: string;
 }
 
 /**
@@ -75,6 +104,9 @@ export class Crew {
   readonly #leaseMs: number;
   readonly #onTrouble: (error: unknown) => void;
   readonly #quotas: Quotas | undefined;
+  readonly people: People;
+  readonly #supervision: CheckedSupervision;
+  #courier: Courier | undefined;
   #store: Promise<Store> | undefined;
   #worker: Worker | undefined;
   #working: Promise<void> | undefined;
@@ -99,6 +131,8 @@ export class Crew {
     this.#leaseMs = checkLease(lease === undefined ? DEFAULT_LEASE_MS : duration(lease, "worker.lease"));
     this.#onTrouble = options.onTrouble ?? reportTrouble;
     this.#quotas = quotasOf(this.agents, options.tenants, this.#onTrouble);
+    this.people = new People(options.people);
+    this.#supervision = checkSupervision(options.supervision ?? {});
   }
 
   /** Durable when it returns. @throws GroundcrewError `AGENT_NOT_FOUND`, `INPUT_INVALID`, `START_CONFLICT`, `SESSION_BUSY`, `SESSION_NOT_FOUND`, `VALUE_UNSERIALIZABLE`, `LIMIT_EXCEEDED` */
@@ -112,7 +146,8 @@ export class Crew {
     const definition = this.#definition(name);
     const store = await this.#open();
     if (this.#mayWork) await this.#work();
-    const creating = store.create(newRunOf(definition, request, this.#codec, clockOf(store, this.#clock)));
+    const asked = (await isWithAPerson(store, Object(request))) ? { ...request, whenBusy: "steer" as const } : request;
+    const creating = store.create(newRunOf(definition, asked, this.#codec, clockOf(store, this.#clock)));
     if (store.sharesCommits) this.#worker?.poke(); // now: its claim goes into the same commit
     const { run } = await creating;
     if (request.session !== undefined) this.#worker?.poke(); // it may have told a turn at work something, which no claim finds
@@ -139,6 +174,77 @@ export class Crew {
   /** Last active first. */
   async sessions(filter: Partial<SessionFilter> = {}): Promise<SessionRow[]> {
     return (await this.#open()).sessions({ limit: 50, ...filter });
+  }
+
+  /** Open requests that `actor` may decide, newest first. */
+  async inbox(actor: Actor, page: { limit?: number; before?: string } = {}): Promise<ApprovalRow[]> {
+    return (await this.#desk()).inbox(actor, page);
+  }
+
+  /** Newest first. */
+  async approvals(filter: Partial<ApprovalFilter> = {}): Promise<ApprovalRow[]> {
+    return (await this.#open()).approvals({ limit: 50, ...filter });
+  }
+
+  /** @throws GroundcrewError `APPROVAL_NOT_FOUND` */
+  async approval(id: string): Promise<ApprovalRow> {
+    return (await this.#desk()).approval(id);
+  }
+
+  /** Puts on record that somebody was shown it. @throws GroundcrewError `APPROVAL_NOT_FOUND` */
+  async viewed(id: string, actor: Actor): Promise<void> {
+    return (await this.#desk()).viewed(id, actor);
+  }
+
+  /**
+   * What a person says to a request. One wins; whoever comes later is told who and when.
+   * @throws GroundcrewError `APPROVAL_NOT_FOUND`, `APPROVAL_ENDED`, `FORBIDDEN`, `INPUT_INVALID`, `DURATION_INVALID`, `LIMIT_EXCEEDED`, `AGENT_NOT_FOUND`
+   */
+  async decide(id: string, decision: Decision, actor: Actor, by: Shown = {}): Promise<ApprovalRow> {
+    return (await this.#desk()).decide(id, decision, actor, by);
+  }
+
+  async stops(): Promise<Stop[]> {
+    return (await this.#open()).stops();
+  }
+
+  /**
+   * Nothing of the agent, or of anything, starts from now on, in any process; within a second. What is in flight goes on and is told.
+   * @throws GroundcrewError `FORBIDDEN`, `INPUT_INVALID`
+   */
+  async stop(what: { agent?: string; why: string }, actor: Actor): Promise<{ stop: Stop; inFlight: InFlight[] }> {
+    return (await this.#desk()).stop(what, actor);
+  }
+
+  /** @param agent an agent's name, or `*`. @returns whether it was stopped. @throws GroundcrewError `FORBIDDEN` */
+  async lift(agent: string, actor: Actor): Promise<boolean> {
+    return (await this.#desk()).lift(agent, actor);
+  }
+
+  /** The audit log of a tenant behind record `after`, as it is stored. */
+  async audit(tenant: string, after: number, limit: number): Promise<StoredAudit[]> {
+    return (await this.#open()).audit(tenant, after, limit);
+  }
+
+  /** Where each tenant's audit log ends. */
+  async auditHeads(): Promise<AuditHead[]> {
+    return (await this.#open()).auditHeads();
+  }
+
+  /** With which the audit log is verified, where there is one. */
+  get auditKey(): string | undefined {
+    return this.#supervision.auditKey;
+  }
+
+  /** The channels by which people are told, and what their links are signed with. */
+  get supervision(): Pick<CheckedSupervision, "channels" | "secret" | "url"> {
+    return this.#supervision;
+  }
+
+  async #desk(): Promise<Desk> {
+    const store = await this.#open();
+    const channels = this.#supervision.channels.map(({ name }) => name);
+    return new Desk({ store, agents: this.agents, people: this.people, channels, poke: () => this.#worker?.poke() });
   }
 
   /** Deletes what has outlived its retention, or only counts it. A running worker does this by itself. */
@@ -194,6 +300,7 @@ export class Crew {
     this.#mayWork = false;
     await this.#working?.catch(() => {}); // one that is only just starting has to be stopped as well
     this.#cleaner?.stop();
+    await this.#courier?.stop();
     try {
       await this.#worker?.drain();
     } catch (error) {
@@ -226,7 +333,8 @@ export class Crew {
 
   #open(): Promise<Store> {
     if (this.#closing) return Promise.reject(closed());
-    this.#store ??= openStore(this.#options.store, { clock: this.#clock }).catch((error) => {
+    const { auditKey } = this.#supervision;
+    this.#store ??= openStore(this.#options.store, { clock: this.#clock, auditKey }).catch((error) => {
       this.#store = undefined; // the next call may have more luck
       throw error;
     });
@@ -254,6 +362,8 @@ export class Crew {
       random: Math.random,
       breakers: new Breakers({ store, random: Math.random, onTrouble: this.#onTrouble }),
       paces: new Paces({ clock, random: Math.random }),
+      stops: new Stops(store),
+      supervision: { channels: this.#supervision.channels.map(({ name }) => name), isShadow: this.#supervision.isShadow },
     };
     const options = {
       concurrency: this.#concurrency,
@@ -266,6 +376,18 @@ export class Crew {
     await this.#worker.start();
     this.#cleaner = new Cleaner(store, clock, this.#retention, this.#onTrouble);
     this.#cleaner.start();
+    const { channels, url, secret } = this.#supervision;
+    this.#courier = new Courier({
+      store,
+      clock,
+      channels,
+      people: this.people,
+      url,
+      secret,
+      onTrouble: this.#onTrouble,
+      random: Math.random,
+    });
+    this.#courier.start();
   }
 
   #handle(store: Store, id: string): Run<never> {
@@ -294,6 +416,8 @@ const OPTIONS: readonly string[] = [
   "tenants",
   "retention",
   "classes",
+  "people",
+  "supervision",
   "onTrouble",
   "clock",
 ] satisfies (keyof CrewOptions)[];
@@ -312,6 +436,48 @@ function checkOptions(options: unknown): asserts options is CrewOptions {
   if (!isStore) throw invalid("`store`", "a path or a store", store);
   const isWorker = worker === undefined || worker === false || (typeof worker === "object" && worker !== null);
   if (!isWorker) throw invalid("`worker`", "false or an object with `concurrency` and `lease`", worker);
+}
+
+/** While a person has taken a conversation over, what its user says goes to that person and not into a turn of its own. */
+async function isWithAPerson(store: Store, { session, principal }: Partial<StartRequest>): Promise<boolean> {
+  if (typeof session !== "string") return false;
+  const tenant = principal?.tenant ?? localPrincipal.tenant;
+  const [turn] = await store.runs({ tenant, session, status: ["parked"], limit: 1 });
+  return turn?.reason === "signal" && fold(await store.journal(turn.id)).handover !== undefined;
+}
+
+interface CheckedSupervision {
+  channels: readonly NotifyChannel[];
+  url: string | undefined;
+  secret: string | undefined;
+  isShadow: boolean;
+  auditKey: string | undefined;
+}
+
+const SUPERVISION_FIELDS = ["channels", "url", "secret", "shadow", "auditKey"] satisfies (keyof SupervisionOptions)[];
+
+function checkSupervision(options: SupervisionOptions): CheckedSupervision {
+  if (typeof options !== "object" || options === null) throw invalid("`supervision`", "an object", options);
+  const unknown = Object.keys(options).find((given) => !SUPERVISION_FIELDS.some((field) => field === given));
+  if (unknown !== undefined) throw invalid(`\`supervision.${unknown}\``, `left out (known: ${SUPERVISION_FIELDS.join(", ")})`, unknown);
+  const { channels = [], url, secret, shadow = false, auditKey } = options;
+  const isChannel = (one: unknown) => typeof one === "object" && one !== null && typeof Reflect.get(one, "send") === "function";
+  if (!Array.isArray(channels) || !channels.every(isChannel)) throw invalid("`supervision.channels`", "a list of channels", channels);
+  if (new Set(channels.map(({ name }) => name)).size < channels.length)
+    throw invalid("`supervision.channels`", "named differently", channels);
+  if (url !== undefined && !URL.canParse(url)) throw invalid("`supervision.url`", "an address such as https://agents.example.com", url);
+  for (const [field, text] of [
+    ["secret", secret],
+    ["auditKey", auditKey],
+  ] as const) {
+    if (text !== undefined && (typeof text !== "string" || text.length < MIN_SECRET_CHARS)) {
+      throw new GroundcrewError("CONFIG_INVALID", `Expected \`supervision.${field}\` to have ${MIN_SECRET_CHARS} characters or more.`, {
+        fix: "Make one with `openssl rand -hex 32`.",
+      });
+    }
+  }
+  if (typeof shadow !== "boolean") throw invalid("`supervision.shadow`", "true or false", shadow);
+  return { channels, url, secret, isShadow: shadow, auditKey };
 }
 
 function invalid(field: string, expected: string, value: unknown): GroundcrewError {

@@ -5,12 +5,9 @@
  */
 import { z } from "zod";
 import { FAILURE_REASONS } from "./failure.ts";
-import { DEFAULT_LIST_PAGE, MAX_LIST_PAGE, MAX_LONG_POLL_MS, MAX_NAME_CHARS } from "./limits.ts";
-
-const label = z.string().min(1).max(MAX_NAME_CHARS);
-const time = z.number().describe("Wall-clock milliseconds since 1970.");
-const anyValue = z.unknown().describe("Any JSON value.");
-const duration = z.union([z.string(), z.number()]).describe('Milliseconds, or a text such as "30s", "4h", "7d".');
+import { MAX_LONG_POLL_MS, MAX_NAME_CHARS } from "./limits.ts";
+import { approvalRequest, targets, verdict, waitingApproval } from "./wire-approvals.ts";
+import { anyValue, duration, label, page, time } from "./wire-values.ts";
 
 export const principal = z
   .object({ tenant: z.string().min(1), user: z.string().min(1), roles: z.array(z.string()).readonly() })
@@ -26,6 +23,10 @@ export const errorBody = z
       detail: z.string().optional().describe("For the developer of the caller: what was wrong with the request. Only with status 4xx."),
       reference: z.string().optional().describe("What to quote: a run, or an incident that the server has reported to its operator."),
       retry_after: z.number().optional().describe("Seconds after which it makes sense to try again."),
+      decided: z
+        .object({ status: z.string(), by: z.array(z.string()).readonly(), at: time.nullable() })
+        .optional()
+        .describe("Of a request that nobody can decide any more: how it ended, by whom and when."),
     }),
   })
   .meta({ id: "Error" });
@@ -34,7 +35,7 @@ export const errorBody = z
 
 export const runStatus = z.enum(["queued", "running", "parked", "succeeded", "failed", "cancelled", "expired"]);
 const parkReason = z.enum(["approval", "signal", "timer", "child", "budget", "authorization", "unknown_outcome", "retry", "attention"]);
-const stepKind = z.enum(["model", "tool", "code", "sleep", "signal", "child"]);
+const stepKind = z.enum(["model", "tool", "code", "sleep", "signal", "child", "approval"]);
 const effect = z.enum(["read", "idempotent", "keyed", "once"]);
 const resolution = z.enum(["happened", "did_not_happen"]);
 const failureReason = z.enum(FAILURE_REASONS);
@@ -114,12 +115,14 @@ export const runView = z
     stepsDone: z.number(),
     progress: z.object({ fraction: z.number(), what: z.string() }).nullable(),
     degraded: z.array(z.object(degraded)).describe("What the run had to go on without so far, each once."),
+    approvals: z.array(waitingApproval).describe("What people are asked, and have not decided."),
+    paused: z.object({ by: z.string().nullable(), why: z.string() }).nullable().describe("Who holds it, and why."),
+    handover: z.string().nullable().describe("Who speaks to the user in the agent's place."),
     output: anyValue.optional(),
     error: z.object({ code: z.string(), message: z.string() }).optional(),
   })
   .meta({ id: "Run" });
 
-const page = z.coerce.number().int().min(1).max(MAX_LIST_PAGE).default(DEFAULT_LIST_PAGE);
 const listOf = <T extends z.ZodType>(item: T) =>
   z.preprocess((given) => (given === undefined || Array.isArray(given) ? given : [given]), z.array(item).optional());
 
@@ -166,6 +169,8 @@ export const resolveRequest = z
 
 const place = { seq: z.number(), at: time };
 const onStep = { step: z.string(), attempt: z.number() };
+const ofApproval = { approval: z.string() };
+const fromPerson = { id: z.string(), from: z.string().optional() };
 const errorRecord = z.object({
   code: z.string(),
   name: z.string(),
@@ -279,6 +284,26 @@ export const event = z
     z.object({ ...place, type: z.literal("message.received"), id: z.string(), message: anyValue, from: z.string().optional() }),
     z.object({ ...place, type: z.literal("cancel.requested"), id: z.string(), why: z.string(), from: z.string().optional() }),
     z.object({ ...place, type: z.literal("retry.requested"), id: z.string(), from: z.string().optional() }),
+    z.object({ ...place, ...fromPerson, type: z.literal("run.paused"), why: z.string() }),
+    z.object({ ...place, ...fromPerson, type: z.literal("run.resumed") }),
+    z.object({ ...place, ...fromPerson, type: z.literal("limit.raised"), steps: z.number() }),
+    z.object({
+      ...place,
+      ...ofApproval,
+      type: z.literal("approval.requested"),
+      to: targets,
+      until: time.optional(),
+      request: approvalRequest,
+      like: z.string().optional().describe("The approval that covers this one as well: nobody is asked."),
+    }),
+    z.object({ ...place, ...ofApproval, type: z.literal("approval.escalated"), id: z.string(), level: z.number(), to: targets }),
+    z.object({ ...place, ...ofApproval, type: z.literal("approval.reminded"), id: z.string(), times: z.number() }),
+    z.object({ ...place, ...ofApproval, type: z.literal("approval.ended"), id: z.string(), verdict }),
+    z.object({ ...place, ...ofApproval, type: z.literal("approval.voided"), why: z.string() }),
+    z.object({ ...place, type: z.literal("approval.skipped"), step: z.string(), name: z.string(), why: z.string() }),
+    z.object({ ...place, type: z.literal("handover.began"), id: z.string(), from: z.string() }),
+    z.object({ ...place, type: z.literal("handover.said"), id: z.string(), message: anyValue, from: z.string() }),
+    z.object({ ...place, type: z.literal("handover.ended"), id: z.string(), from: z.string(), message: anyValue.optional() }),
     z.object({ ...place, type: z.literal("session.updated"), state: anyValue }),
     z.object({ ...place, type: z.literal("progress"), step: z.string().optional(), fraction: z.number(), what: z.string() }),
     z.object({ ...place, type: z.literal("run.succeeded"), output: anyValue.optional() }),

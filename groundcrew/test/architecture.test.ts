@@ -7,10 +7,10 @@ import { join, posix } from "node:path";
 import { describe, expect, test } from "vitest";
 
 const FLOORS: readonly (readonly string[])[] = [
-  ["errors", "failure", "limits", "clock", "principal", "json", "failpoint"],
-  ["agent", "policy", "faults", "wire"],
+  ["errors", "failure", "limits", "clock", "principal", "json", "inert", "failpoint"],
+  ["agent", "approval", "policy", "faults", "wire", "wire-approvals", "wire-values"],
   ["persistence/", "client/", "call"],
-  ["fault/", "security/", "cost/", "supervision/", "observability/", "model/", "tool/", "stream/", "sqlite/", "postgres/"],
+  ["fault/", "security/", "cost/", "supervision/", "notify/", "observability/", "model/", "tool/", "stream/", "sqlite/", "postgres/"],
   ["run/", "store"],
   ["runtime"],
   ["server/", "preflight/", "testing/", "index"],

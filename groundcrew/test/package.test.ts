@@ -13,13 +13,13 @@ const root = join(import.meta.dirname, "../..");
 const home = join(root, "groundcrew");
 const manifest = JSON.parse(readFileSync(join(home, "package.json"), "utf8"));
 
-/** Everything a user downloads of ours: 1.13 MB with both stores and the fault layer. A jump here is a file that slipped in. */
-const MAX_UNPACKED_BYTES = 1.25 * 1024 * 1024;
+/** Everything a user downloads of ours: 1.56 MB with both stores, the fault layer and human supervision. A jump here is a file that slipped in. */
+const MAX_UNPACKED_BYTES = 1.75 * 1024 * 1024;
 
 /** Another one needs its line in `docs/decisions/0001-one-package-and-its-dependencies.md`. */
-const DEPENDENCIES = ["@hono/node-server", "@hono/zod-openapi", "canonicalize", "devalue", "eventsource-parser", "hono", "ms"];
+const DEPENDENCIES = ["@hono/node-server", "@hono/zod-openapi", "canonicalize", "devalue", "eventsource-parser", "hono", "jose", "ms"];
 const PEERS = ["ai", "zod"];
-const OPTIONAL_PEERS = ["pg"];
+const OPTIONAL_PEERS = ["nodemailer", "pg"];
 
 const work = mkdtempSync(join(tmpdir(), "groundcrew-package-"));
 const installed = join(work, "user/node_modules/groundcrew");

@@ -50,6 +50,7 @@ const OURS: Partial<Record<ErrorCode, Found | "pass">> = {
   CLOSED: never("aborted"),
   MODEL_FAILED: "pass",
   OUTPUT_INVALID: "pass",
+  NOTIFY_FAILED: "pass",
 };
 
 function definite(facts: Facts): Found | undefined {

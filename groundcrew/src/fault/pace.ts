@@ -1,7 +1,7 @@
 /**
- * Pace: how many calls of this process are in flight to one provider. No limit of ours, or the one that was configured, until there
- * is trouble. Then half of what was in flight, at least one; one more after each full round of calls that went well; and none again when a
- * minute has brought no trouble and nobody waits. Who waits is served in turn. A provider that names a time gets no call before it.
+ * Pace: how many calls of this process are in flight to one provider. No limit of ours until there is trouble. Then half of what
+ * was in flight, at least one; one more after each full round of calls that went well; and none again when a minute has brought no
+ * trouble and nobody waits. Who waits is served in turn. A provider that names a time gets no call before it.
  */
 import type { Clock } from "../clock.ts";
 import {
@@ -41,8 +41,6 @@ interface Lane {
   inFlight: number;
   /** What trouble has left of it. */
   limit: number;
-  /** What was configured. */
-  most: number;
   /** In turn. */
   readonly waiters: Set<Waiter>;
   /** Calls that went well since the limit was changed. */
@@ -64,17 +62,11 @@ export class Paces {
     this.#deps = deps;
   }
 
-  /**
-   * Waits for a turn.
-   * @param most calls in flight, at any time.
-   * @throws what `signal` was aborted with
-   */
-  async enter(provider: string, signal: AbortSignal, most = Number.POSITIVE_INFINITY): Promise<Turn> {
+  /** Waits for a turn. @throws what `signal` was aborted with */
+  async enter(provider: string, signal: AbortSignal): Promise<Turn> {
     signal.throwIfAborted();
     const lane = this.#laneOf(provider);
-    lane.most = Math.max(1, most);
     this.#relax(lane);
-    this.#serve(lane); // before the newcomer, where more is configured than before
     if (hasRoom(lane)) return this.#begin(lane);
     if (lane.hold && lane.hold.until - this.#deps.clock.now() > LONGEST_PACE_WAIT_MS) return this.#heldBack(lane.hold.until);
     if (lane.waiters.size >= MAX_PACE_WAITERS) return this.#full();
@@ -196,27 +188,31 @@ export class Paces {
     const known = this.#lanes.get(provider);
     if (known) return known;
     if (this.#lanes.size >= MAX_BREAKERS) this.#forgetOne();
-    const never = Number.NEGATIVE_INFINITY;
-    const unlimited = Number.POSITIVE_INFINITY;
     const lane: Lane = {
-      ...{ inFlight: 0, limit: unlimited, most: unlimited, waiters: new Set<Waiter>() },
-      ...{ wins: 0, isRamp: false, slowedAt: never, troubledAt: never, hold: undefined },
+      inFlight: 0,
+      limit: Number.POSITIVE_INFINITY,
+      waiters: new Set(),
+      wins: 0,
+      isRamp: false,
+      slowedAt: Number.NEGATIVE_INFINITY,
+      troubledAt: Number.NEGATIVE_INFINITY,
+      hold: undefined,
     };
     this.#lanes.set(provider, lane);
     return lane;
   }
 
-  /** The oldest that nobody uses. */
+  /** The oldest that nobody uses; one that wants no call yet only where there is no other. */
   #forgetOne(): void {
-    for (const [provider, { inFlight, waiters, hold }] of this.#lanes) {
-      if (inFlight > 0 || waiters.size > 0) continue;
-      hold?.cancel();
-      this.#lanes.delete(provider);
-      return;
-    }
+    const idle = [...this.#lanes].filter(([, { inFlight, waiters }]) => inFlight === 0 && waiters.size === 0);
+    const found = idle.find(([, { hold }]) => !hold) ?? idle[0];
+    if (!found) return;
+    const [provider, { hold }] = found;
+    hold?.cancel();
+    this.#lanes.delete(provider);
   }
 }
 
-function hasRoom({ inFlight, limit, most, hold }: Lane): boolean {
-  return !hold && inFlight < Math.min(limit, most);
+function hasRoom({ inFlight, limit, hold }: Lane): boolean {
+  return !hold && inFlight < limit;
 }

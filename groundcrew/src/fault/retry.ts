@@ -7,9 +7,10 @@ import { FIRST_BACKOFF_MS, MAX_BACKOFF_MS, RETRY_SPREAD } from "../limits.ts";
  * were told the same second would fail again as one; and who named it in vain a few times is believed less and less.
  * @param failures of this step so far, this one included
  * @param random between 0 and 1
+ * @param longest the longest wait that nobody asked for
  */
-export function delay(failures: number, failure: Failure, random: number, now: number): number {
-  const backoff = Math.min(MAX_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** (failures - 1));
+export function delay(failures: number, failure: Failure, random: number, now: number, longest = MAX_BACKOFF_MS): number {
+  const backoff = Math.min(longest, FIRST_BACKOFF_MS * 2 ** (failures - 1));
   if (failure.chance !== "later" || failure.at === undefined) return Math.round(random * backoff);
   const asked = Math.max(0, failure.at - now);
   return Math.ceil(asked + random * Math.max(backoff, asked * RETRY_SPREAD));

@@ -10,9 +10,7 @@ import { type Agent, WHOLE_CALL } from "../agent.ts";
 import type { Clock } from "../clock.ts";
 import { coerceError } from "../errors.ts";
 import { type ModelAnswer, toAnswer } from "./answer.ts";
-import { type Ear, listen, type Patience } from "./silence.ts";
-
-export type { ModelAnswer } from "./answer.ts";
+import { type Ear, listen, type Silence } from "./silence.ts";
 
 export interface ModelCall {
   agent: Pick<Agent, "settings" | "tools">;
@@ -21,7 +19,7 @@ export interface ModelCall {
   messages: ModelMessage[];
   /** Steps so far, as `prepareStep` of the AI SDK looks at them. */
   steps: readonly unknown[];
-  timeouts: Patience;
+  timeouts: Silence;
   clock: Clock;
   signal: AbortSignal;
   /** Not told any more once the call has ended. */

@@ -2,7 +2,7 @@ import type { Clock } from "../clock.ts";
 import { GroundcrewError } from "../errors.ts";
 
 /** How long a model may say nothing. Undefined: as long as the attempt may take. */
-export interface Patience {
+export interface Silence {
   /** Until the first chunk with content, counted from the request. */
   firstChunkMs?: number | undefined;
   /** Between two such chunks. */
@@ -23,7 +23,7 @@ export interface Ear {
  * @throws GroundcrewError `STEP_TIMEOUT`, naming the chunk that did not come; the reason of `signal`; what `call` throws
  */
 export function listen<T>(
-  { firstChunkMs, chunkMs }: Patience,
+  { firstChunkMs, chunkMs }: Silence,
   clock: Clock,
   signal: AbortSignal,
   call: (ear: Ear) => Promise<T>,

@@ -110,14 +110,14 @@ async function untilGivenUp(execution: Execution): Promise<void> {
     if ("error" in outcome && isOfTheRuntime(execution, outcome.error)) throw outcome.error;
     if ("output" in outcome && definition.kind === "agent" && isUnheard(execution)) continue; // it came as the loop ended: nobody has looked at it
     if ((await finish(execution, outcome)) === "written") return;
-    execution.receive(await messagesFor(execution)); // a message came as the run was about to end: it is answered first
+    execution.receive(await execution.ownSignals()); // a message came as the run was about to end: it is answered first
   }
 }
 
 /** Whether somebody has said something that no answer has seen. */
 function isUnheard({ state, isHalted }: Execution): boolean {
   const message = state.messages.at(-1);
-  if (!message || isHalted) return false;
+  if (!message || message.from === "person" || isHalted) return false;
   return ![...state.steps.values()].some(({ kind, status, seq }) => kind === "model" && status === "succeeded" && seq > message.seq);
 }
 
@@ -181,11 +181,11 @@ async function stop(execution: Execution, halt: Halt): Promise<"written" | "sign
       throw halt.error;
     case "cancelled":
       await execution.settled();
-      execution.recordMessages(await messagesFor(execution));
+      execution.recordMessages(await execution.ownSignals());
       return end(execution, "cancelled", { type: "run.cancelled", why: halt.why, ...(halt.by !== undefined && { by: halt.by }) }, halt.why);
     case "expired":
       await execution.settled();
-      execution.recordMessages(await messagesFor(execution));
+      execution.recordMessages(await execution.ownSignals());
       return end(
         execution,
         "expired",
@@ -202,11 +202,6 @@ async function end({ journal, state }: Execution, to: TerminalStatus, fact: Fact
   );
   const stops = stopChildren !== undefined && children.length > 0 ? { stops: { children, why: stopChildren } } : {};
   return journal.end({ to, ...stops, ...(state.sessionState !== undefined && { sessionState: state.sessionState }) }, fact);
-}
-
-async function messagesFor({ run, deps }: Execution) {
-  const signals = await deps.store.inbox(deps.worker);
-  return signals.filter((signal) => signal.run === run.id);
 }
 
 /**

@@ -10,7 +10,7 @@ import { type Clock, span } from "../clock.ts";
 import { type ErrorCode, GroundcrewError } from "../errors.ts";
 import type { Bounds } from "../fault/timeout.ts";
 import type { Codec } from "../persistence/codec.ts";
-import type { Event, ParkReason } from "../persistence/event.ts";
+import type { Event, Fact, ParkReason } from "../persistence/event.ts";
 import type { RunState } from "../persistence/fold.ts";
 import type { JsonValue } from "../persistence/json-value.ts";
 import type { Claim, RunRow, Signal, Store } from "../persistence/store.ts";
@@ -33,7 +33,19 @@ export interface ExecutionDeps extends GateDeps {
   watch: LoopWatch;
   /** From 0 to 1; spreads retries. */
   random: () => number;
+  supervision: Supervision;
 }
+
+/** How people are asked. */
+export interface Supervision {
+  /** Names of the channels by which they are told. */
+  channels: readonly string[];
+  /** Nobody is asked: what would have been asked is only recorded. */
+  isShadow: boolean;
+}
+
+/** What a change to an approval tells its run. */
+type ApprovalFact = Extract<Fact, { type: "approval.escalated" | "approval.reminded" | "approval.ended" }>;
 
 /** Why the work on a run stops before its body has ended. */
 export type Halt =
@@ -80,7 +92,7 @@ export class Execution {
   #resolveCleared!: () => void;
   #cancelLimit: (() => void) | undefined;
   #inFlight = 0;
-  #draining = false;
+  #handBack: string | undefined;
   #idleCheck = false;
   #cancelTimer: (() => void) | undefined;
 
@@ -130,8 +142,8 @@ export class Execution {
 
   /** Before a step's effect: the one place where a run that has to stop stops. Never returns when it does. */
   async enter(): Promise<void> {
-    if (this.#draining) this.halt({ to: "queued", why: "the worker is shutting down" });
-    if (this.#halt) await never;
+    if (this.#handBack !== undefined && this.#inFlight === 0) this.halt({ to: "queued", why: this.#handBack });
+    if (this.#halt || this.#handBack !== undefined) await never; // what is in flight may end before the run goes
     this.#inFlight++;
   }
 
@@ -141,7 +153,7 @@ export class Execution {
     if (this.#inFlight > 0) return;
     for (const tell of this.#settled) tell();
     this.#settled.clear();
-    if (this.#draining) this.halt({ to: "queued", why: "the worker is shutting down" });
+    if (this.#handBack !== undefined) this.halt({ to: "queued", why: this.#handBack });
     this.#checkIdle();
   }
 
@@ -206,9 +218,15 @@ export class Execution {
   }
 
   /** From now on no new step begins here; the run is handed back at the next boundary. */
-  drain(): void {
-    this.#draining = true;
-    if (this.#inFlight === 0) this.halt({ to: "queued", why: "the worker is shutting down" });
+  handBack(why: string): void {
+    this.#handBack ??= why;
+    if (this.#inFlight === 0) this.halt({ to: "queued", why: this.#handBack });
+  }
+
+  /** What waits in the store for this run. */
+  async ownSignals(): Promise<Signal[]> {
+    const signals = await this.deps.store.inbox(this.deps.worker);
+    return signals.filter((signal) => signal.run === this.run.id);
   }
 
   /** Records signals, once each, and lets them work. */
@@ -260,16 +278,38 @@ export class Execution {
         this.journal.note({
           type: "cancel.requested",
           id: signal.id,
-          why: typeof signal.value === "string" ? signal.value : "cancelled",
+          why: textOf(signal.value, "cancelled"),
           ...from,
         });
         return;
       case "retry":
         this.journal.note({ type: "retry.requested", id: signal.id, ...from });
         return;
+      case "pause":
+        this.journal.note({ type: "run.paused", id: signal.id, why: textOf(signal.value, "paused"), ...from });
+        return;
+      case "resume":
+        this.journal.note({ type: "run.resumed", id: signal.id, ...from });
+        return;
+      case "raise":
+        this.journal.note({ type: "limit.raised", id: signal.id, steps: Number(signal.value) || 0, ...from });
+        return;
+      case "handover":
+        this.#handOver(signal);
+        return;
+      case "approval":
+        this.journal.note({ ...(signal.value as object), id: signal.id, approval: signal.name } as ApprovalFact);
+        return;
       case "resolve":
         this.#resolveStep(signal);
     }
+  }
+
+  /** A person takes the conversation, says something in it, or gives it back. */
+  #handOver({ id, name, value, from = "a person" }: Signal): void {
+    if (name === "take") this.journal.note({ type: "handover.began", id, from });
+    else if (name === "back") this.journal.note({ type: "handover.ended", id, from, message: handedBack(from) });
+    else this.journal.note({ type: "handover.said", id, message: value ?? null, from });
   }
 
   /** A person's answer for a step in doubt. One that comes when the doubt is over is recorded as what it is: too late. */
@@ -310,6 +350,15 @@ export class Execution {
     const due = [...this.#waiting].flatMap((block) => block.dueAt ?? []);
     if (due.length > 0) this.#cancelTimer = this.deps.clock.after(Math.min(...due) - this.deps.clock.now(), () => this.poke());
   }
+}
+
+/** What its model is told: who spoke, and that it is its turn again. */
+function handedBack(from: string): JsonValue {
+  return { role: "user", content: `[The conversation was with ${from}, a person, and is handed back to you now. Go on from here.]` };
+}
+
+function textOf(value: JsonValue | undefined, otherwise: string): string {
+  return typeof value === "string" ? value : otherwise;
 }
 
 function reasonOf(halt: Halt): GroundcrewError {

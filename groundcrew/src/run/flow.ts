@@ -2,9 +2,11 @@
  * A flow's body meets its journal. The body runs from the top at each stay; steps with a recorded outcome give it back at
  * once, and the first one without is where the work goes on.
  */
-import type { CallOptions, Definition, Flow, FlowContext, FlowStep, GenerateRequest, StepOptions } from "../agent.ts";
+import type { CallOptions, CheckpointOptions, Definition, Flow, FlowContext, FlowStep, GenerateRequest, StepOptions } from "../agent.ts";
+import { checkApprovers } from "../approval.ts";
 import { type Duration, duration } from "../clock.ts";
 import { describe, GroundcrewError } from "../errors.ts";
+import { toJson } from "../json.ts";
 import {
   DEFAULT_MODEL_ATTEMPTS,
   DEFAULT_MODEL_TIMEOUT_MS,
@@ -18,12 +20,13 @@ import { hashValue } from "../persistence/hash.ts";
 import type { JsonValue } from "../persistence/json-value.ts";
 import { contentOf, textOf } from "../persistence/model-step.ts";
 import { attemptsOf, EFFECTS } from "../policy.ts";
+import { tooLarge } from "./approval.ts";
 import type { Execution } from "./execution.ts";
 import { exhaustionOf } from "./models.ts";
 import { checkSignalName } from "./signal.ts";
 import { messagesOf, type StartRequest } from "./start.ts";
 import { mismatch, perform } from "./step.ts";
-import { callChild, sleep, waitForSignal } from "./wait.ts";
+import { callChild, sleep, waitForApproval, waitForSignal } from "./wait.ts";
 
 export async function runFlow(execution: Execution, flow: Flow): Promise<unknown> {
   const replay = new Replay(execution);
@@ -51,6 +54,11 @@ function contextOf(execution: Execution, replay: Replay): FlowContext {
       const within = options.within === undefined ? undefined : duration(options.within, `waitFor "${name}".within`);
       return waitForSignal(execution, await replay.visit(`signal:${name}`), name, within);
     }) as FlowContext["waitFor"],
+    approval: handled(async (name: string, options: CheckpointOptions = {}) => {
+      const { show, why = `the flow asks for it`, ...rules } = options;
+      const ask = { name, why, input: shownAs(name, show), rules: checkApprovers(`approval "${name}"`, rules) };
+      return waitForApproval(execution, await replay.visit(`approval:${name}`), ask);
+    }),
     call: handled(async (definition: Definition, { name = definition.name, ...request }: CallOptions & StartRequest) => {
       const input = definition.kind === "flow" ? request.input : { messages: messagesOf(definition, request) };
       return callChild(execution, await replay.visit(`call:${name}`), definition, input);
@@ -59,6 +67,14 @@ function contextOf(execution: Execution, replay: Replay): FlowContext {
       if (!replay.isUnderway) execution.journal.progress(fraction, what); // what is behind the last recorded step was told before
     },
   };
+}
+
+/** What people are shown, as they can read it. */
+function shownAs(name: string, show: unknown): JsonValue | undefined {
+  const input = show === undefined ? undefined : (JSON.parse(toJson(show)) as JsonValue);
+  const problem = tooLarge({ name, input });
+  if (problem !== undefined) throw new GroundcrewError("LIMIT_EXCEEDED", problem);
+  return input;
 }
 
 /** A step that fails before anybody awaits it must not end the process; who awaits it is told all the same. */

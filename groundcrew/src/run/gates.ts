@@ -5,9 +5,12 @@
 import type { Failure } from "../failure.ts";
 import type { Breakers } from "../fault/breaker.ts";
 import type { Paces } from "../fault/pace.ts";
+import type { Stop } from "../persistence/store.ts";
+import type { Stops } from "../supervision/stops.ts";
 
 /** What a gate is told of the attempt that wants to begin. */
 export interface Passage {
+  agent: string;
   /** Which breaker guards what is called; undefined: none. */
   breaker: string | undefined;
   /** Whose limits on calls it counts against; undefined: nobody's. */
@@ -34,21 +37,30 @@ export interface Outcome<T> {
   value?: { of: T };
   failure?: Failure;
   refused?: Refused;
+  /** An operator has stopped the agent. */
+  stopped?: Stop;
 }
 
 export interface GateDeps {
+  stops: Stops;
   breakers: Breakers;
   paces: Paces;
 }
 
 type Gate = <T>(deps: GateDeps, passage: Passage, next: () => Promise<Outcome<T>>) => Promise<Outcome<T>>;
 
-const gates: readonly Gate[] = [isUp, atPace];
+const gates: readonly Gate[] = [isAllowed, isUp, atPace];
 
 /** Lets an attempt through all gates, or tells which one has refused. */
 export function pass<T>(deps: GateDeps, passage: Passage, attempt: () => Promise<Outcome<T>>): Promise<Outcome<T>> {
   const through = gates.reduceRight<() => Promise<Outcome<T>>>((next, gate) => () => gate(deps, passage, next), attempt);
   return through();
+}
+
+/** Has an operator stopped it? Where that cannot be read, nothing begins. */
+async function isAllowed<T>({ stops }: GateDeps, { agent }: Passage, next: () => Promise<Outcome<T>>): Promise<Outcome<T>> {
+  const stopped = await stops.of(agent);
+  return stopped ? { stopped } : next();
 }
 
 /** Is it up? What is known to be down is not asked, but for one probe at a time of all workers. */

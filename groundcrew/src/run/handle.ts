@@ -2,13 +2,15 @@
 import type { Definition } from "../agent.ts";
 import type { Clock } from "../clock.ts";
 import { describe, fromErrorRecord, GroundcrewError } from "../errors.ts";
-import { KEEP_ALIVE_MS } from "../limits.ts";
+import { KEEP_ALIVE_MS, MAX_REASON_CHARS, MAX_STEP_CAP } from "../limits.ts";
+import type { AuditEntry } from "../persistence/audit.ts";
 import type { Codec } from "../persistence/codec.ts";
 import type { Event, Resolution } from "../persistence/event.ts";
 import { fold } from "../persistence/fold.ts";
 import type { JsonValue } from "../persistence/json-value.ts";
-import { isTerminal, type RunRow, type Signal, type Store } from "../persistence/store.ts";
+import { isTerminal, type RunRow, type Signal, type SignalKind, type Store } from "../persistence/store.ts";
 import { loadValue } from "../persistence/value.ts";
+import { type Actor, localPrincipal, type Principal } from "../principal.ts";
 import { type FeedItem, follow, isEnd, Latch, parseCursor } from "../stream/feed.ts";
 import { forkRun, type Past, pastBefore, pastForRetry } from "./fork.ts";
 import { checkSignalName } from "./signal.ts";
@@ -107,8 +109,82 @@ export class Run<OUTPUT = unknown> {
   }
 
   /** @throws GroundcrewError `RUN_NOT_FOUND`, `RUN_FINISHED` */
-  async cancel(why = "cancelled by request", by?: string): Promise<void> {
-    await this.#send({ id: unique("cancel"), kind: "cancel", name: "cancel", value: why, from: by });
+  async cancel(why = "cancelled by request", by?: By): Promise<void> {
+    await this.#command("cancel", why, by, why);
+  }
+
+  /** No step begins until somebody says `resume`. What is in flight may end. @throws GroundcrewError `RUN_NOT_FOUND`, `RUN_FINISHED`, `INPUT_INVALID` */
+  async pause(why: string, by?: By): Promise<void> {
+    checkText("why", why);
+    await this.#command("pause", why, by, why);
+  }
+
+  /** @throws GroundcrewError `RUN_NOT_FOUND`, `RUN_FINISHED` */
+  async resume(by?: By): Promise<void> {
+    await this.#command("resume", undefined, by);
+  }
+
+  /** Guidance that the agent reads at its next step. @throws GroundcrewError `RUN_NOT_FOUND`, `RUN_FINISHED`, `INBOX_FULL`, `INPUT_INVALID` */
+  async say(text: string, by?: By): Promise<void> {
+    checkText("text", text);
+    await this.#mustBeAgents("say something to");
+    await this.#command("message", { role: "user", content: text }, by, undefined, "say");
+  }
+
+  /** More model steps than its agent has. @throws GroundcrewError `RUN_NOT_FOUND`, `RUN_FINISHED`, `INPUT_INVALID` */
+  async raise({ steps }: { steps: number }, by?: By): Promise<void> {
+    if (!Number.isInteger(steps) || steps < 1 || steps > MAX_STEP_CAP) {
+      throw new GroundcrewError(
+        "INPUT_INVALID",
+        `Expected \`steps\` to be a whole number from 1 to ${MAX_STEP_CAP}, got ${describe(steps)}.`,
+        {
+          value: steps,
+        },
+      );
+    }
+    await this.#command("raise", steps, by);
+  }
+
+  /** From now on a person speaks to the user, and the agent waits. @throws GroundcrewError `RUN_NOT_FOUND`, `RUN_FINISHED`, `INPUT_INVALID` */
+  async takeOver(by: By): Promise<void> {
+    await this.#mustBeAgents("take over");
+    await this.#command("handover", undefined, by, undefined, "take");
+  }
+
+  /** Says something to the user in the agent's place. @throws GroundcrewError `RUN_NOT_FOUND`, `RUN_FINISHED`, `INBOX_FULL`, `INPUT_INVALID` */
+  async speak(text: string, by: By): Promise<void> {
+    checkText("text", text);
+    const { handover } = fold(await this.#deps.store.journal(this.id));
+    if (handover === undefined) {
+      throw new GroundcrewError("INPUT_INVALID", `Nobody has taken over run ${this.id}.`, {
+        run: this.id,
+        fix: "Take it over first, or `say` something to the agent.",
+      });
+    }
+    await this.#command("handover", { role: "assistant", content: text }, by, undefined, "say");
+  }
+
+  /** The agent goes on, and has read what was said. @throws GroundcrewError `RUN_NOT_FOUND`, `RUN_FINISHED` */
+  async handBack(by: By): Promise<void> {
+    await this.#command("handover", undefined, by, undefined, "back");
+  }
+
+  /** Something that a person has done to the run: it is in the audit log by the same transaction. */
+  async #command(kind: SignalKind, value: JsonValue | undefined, by: By | undefined, reason?: string, name: string = kind): Promise<void> {
+    const { principal } = await this.row();
+    const audit = auditOf(this.id, principal, ACTIONS[name === kind ? kind : `${kind}.${name}`] ?? kind, by, reason);
+    const from = nameOf(by);
+    await this.#send({ id: unique(kind), kind, name, ...(value !== undefined && { value }), from }, [audit]);
+  }
+
+  /** A flow has no conversation. */
+  async #mustBeAgents(what: string): Promise<void> {
+    const { agent } = await this.row();
+    if (this.#deps.agents.get(agent)?.kind !== "flow") return;
+    throw new GroundcrewError("INPUT_INVALID", `"${agent}" is a flow: nobody can ${what} it.`, {
+      run: this.id,
+      fix: "Send it a signal that it waits for.",
+    });
   }
 
   /** @param options.id the same id twice is one signal. @throws GroundcrewError `RUN_NOT_FOUND`, `RUN_FINISHED`, `INBOX_FULL` */
@@ -133,8 +209,8 @@ export class Run<OUTPUT = unknown> {
    * Answers for a step whose outcome is unknown.
    * @param given the step's key, or its name when only one step of that name is in doubt. @throws GroundcrewError `STEP_NOT_FOUND`, `STEP_NOT_UNKNOWN`, `RUN_FINISHED`
    */
-  async resolve(given: string, answer: { resolution: Resolution; result?: unknown; by?: string | undefined }): Promise<void> {
-    const { steps } = fold(await this.#deps.store.journal(this.id));
+  async resolve(given: string, answer: { resolution: Resolution; result?: unknown; by?: By | undefined }): Promise<void> {
+    const { steps, created } = fold(await this.#deps.store.journal(this.id));
     const doubtful = [...steps.values()].filter(({ status }) => status === "unknown");
     const found = steps.get(given) ?? onlyOne(doubtful.filter(({ name }) => name === given));
     if (!found) {
@@ -159,7 +235,12 @@ export class Run<OUTPUT = unknown> {
         fix: "Give its address instead of the data.",
       });
     const value: JsonValue = { resolution: answer.resolution, ...(json !== undefined && { result: json }) };
-    const isFirst = await this.#send({ id: `resolve:${step}:${found.attempt}`, kind: "resolve", name: step, value, from: answer.by });
+    const audit = auditOf(this.id, created?.principal ?? localPrincipal, "run.resolved", answer.by, undefined, {
+      step,
+      resolution: answer.resolution,
+    });
+    const from = nameOf(answer.by);
+    const isFirst = await this.#send({ id: `resolve:${step}:${found.attempt}`, kind: "resolve", name: step, value, from }, [audit]);
     if (!isFirst)
       throw new GroundcrewError("STEP_NOT_UNKNOWN", `Step "${step}" of run ${this.id} has been answered for already.`, {
         run: this.id,
@@ -171,30 +252,34 @@ export class Run<OUTPUT = unknown> {
    * A parked run goes on now; a run that failed, expired or was cancelled continues as a new run from where it broke.
    * @returns the run that goes on. @throws GroundcrewError `RUN_ACTIVE`, `RUN_FINISHED` for one that succeeded
    */
-  async retry(by?: string): Promise<Run<OUTPUT>> {
+  async retry(by?: By): Promise<Run<OUTPUT>> {
     const row = await this.row();
     if (row.status === "succeeded")
       throw new GroundcrewError("RUN_FINISHED", `Run ${this.id} has succeeded; there is nothing to retry.`, { run: this.id });
     if (row.status === "running") throw new GroundcrewError("RUN_ACTIVE", `Run ${this.id} is running.`, { run: this.id });
     if (isTerminal(row.status)) return this.#fork(pastForRetry(await this.#deps.store.journal(this.id)), by);
-    await this.#send({ id: unique("retry"), kind: "retry", name: "retry", from: by });
+    await this.#send({ id: unique("retry"), kind: "retry", name: "retry", from: nameOf(by) }, [
+      auditOf(this.id, row.principal, "run.retried", by),
+    ]);
     return this;
   }
 
   /** A new run that shares everything before `from` (a step's key) and goes on by itself. @throws GroundcrewError `STEP_NOT_FOUND` */
-  async fork({ from, by }: { from: string; by?: string | undefined }): Promise<Run<OUTPUT>> {
+  async fork({ from, by }: { from: string; by?: By | undefined }): Promise<Run<OUTPUT>> {
     return this.#fork(pastBefore(this.id, await this.#deps.store.journal(this.id), from), by);
   }
 
-  async #fork(past: Past, by: string | undefined): Promise<Run<OUTPUT>> {
-    const run = await forkRun(this.#deps, await this.row(), past, by);
+  async #fork(past: Past, by: By | undefined): Promise<Run<OUTPUT>> {
+    const row = await this.row();
+    await this.#deps.store.record([auditOf(this.id, row.principal, "run.forked", by, undefined, { from: past.step })]);
+    const run = await forkRun(this.#deps, row, past, nameOf(by));
     this.#deps.poke();
     return new Run(this.#deps, run.id);
   }
 
-  async #send(signal: Omit<Signal, "at" | "run" | "from"> & { from: string | undefined }): Promise<boolean> {
+  async #send(signal: Omit<Signal, "at" | "run" | "from"> & { from: string | undefined }, audit?: readonly AuditEntry[]): Promise<boolean> {
     const { from, ...rest } = signal;
-    const isNew = await this.#deps.store.signal({ ...rest, run: this.id, ...(from !== undefined && { from }) });
+    const isNew = await this.#deps.store.signal({ ...rest, run: this.id, ...(from !== undefined && { from }) }, audit);
     this.#deps.poke();
     return isNew;
   }
@@ -202,6 +287,50 @@ export class Run<OUTPUT = unknown> {
   async #decode(json: JsonValue | undefined): Promise<unknown> {
     return loadValue(this.#deps.store, this.#deps.codec, json);
   }
+}
+
+/** Who does something: somebody the server has identified, or what a program says. */
+export type By = Actor | string;
+
+function nameOf(by: By | undefined): string | undefined {
+  return typeof by === "object" ? by.user : by;
+}
+
+/** What each command is called in the log, by kind of signal, or kind and name. */
+const ACTIONS: Record<string, string> = {
+  cancel: "run.cancelled",
+  pause: "run.paused",
+  resume: "run.resumed",
+  raise: "run.raised",
+  "message.say": "run.guided",
+  "handover.take": "handover.began",
+  "handover.say": "handover.said",
+  "handover.back": "handover.ended",
+};
+
+function auditOf(run: string, owner: Principal, action: string, by: By | undefined, reason?: string, detail?: JsonValue): AuditEntry {
+  const who = typeof by === "object" ? by : { user: by ?? "program", kind: "service" as const, channel: "api" as const };
+  return {
+    tenant: owner.tenant,
+    action,
+    actor: { kind: who.kind, id: who.user },
+    onBehalfOf: owner.user,
+    channel: who.channel,
+    run,
+    ...(reason !== undefined && { reason }),
+    ...(detail !== undefined && { detail }),
+  };
+}
+
+function checkText(field: string, text: unknown): void {
+  if (typeof text === "string" && text.trim() !== "" && text.length <= MAX_REASON_CHARS) return;
+  throw new GroundcrewError(
+    "INPUT_INVALID",
+    `Expected \`${field}\` to be a text of 1 to ${MAX_REASON_CHARS} characters, got ${describe(text)}.`,
+    {
+      value: text,
+    },
+  );
 }
 
 function onlyOne<T>(found: readonly T[]): T | undefined {

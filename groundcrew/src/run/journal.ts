@@ -15,6 +15,7 @@ import { apply, fold, type RunState } from "../persistence/fold.ts";
 import type { Blob, JsonValue } from "../persistence/json-value.ts";
 import type { Append, Appended, Claim, Store, Transition } from "../persistence/store.ts";
 import { loadValue } from "../persistence/value.ts";
+import { asideOf } from "../supervision/aside.ts";
 
 export interface JournalDeps {
   store: Store;
@@ -22,6 +23,7 @@ export interface JournalDeps {
   clock: Clock;
   ticker: Ticker;
   worker: string;
+  supervision: { channels: readonly string[] };
 }
 
 export class Journal {
@@ -178,8 +180,11 @@ export class Journal {
 
   async #write(what: Pick<Append, "events" | "chunks" | "blobs" | "consumed" | "next">): Promise<Appended> {
     if (this.#broken !== undefined) throw this.#broken;
+    const { run, epoch } = this.#claim;
+    const { store, worker, supervision } = this.#deps;
+    const aside = asideOf(run, what.events, this.state, supervision.channels);
     try {
-      return await this.#deps.store.append({ run: this.#claim.run.id, worker: this.#deps.worker, epoch: this.#claim.epoch, ...what });
+      return await store.append({ run: run.id, worker, epoch, ...what, ...(aside && { aside }) });
     } catch (error) {
       if (this.#broken === undefined) {
         this.#broken = error;

@@ -11,7 +11,7 @@ import { contentOf, type ModelStep, textOf, toolCallsOf } from "../persistence/m
 import type { Execution } from "./execution.ts";
 import { historyOf } from "./history.ts";
 import { exhaustionOf, modelsOf } from "./models.ts";
-import { perform } from "./step.ts";
+import { perform, untilResumed } from "./step.ts";
 import { runTools } from "./tools.ts";
 import { modelStepKey, sdkStepsOf, type Transcript, toolStepKey, transcriptOf, withUniqueCallIds } from "./transcript.ts";
 
@@ -22,12 +22,22 @@ export async function runAgent(execution: Execution, agent: Agent): Promise<unkn
   const history = await historyOf(deps.store, run, agent.historyTurns, decode);
   for (let isResumed = true; ; isResumed = false) {
     failWithWhatFailed(execution);
+    await untilResumed(execution);
+    await untilHandedBack(execution);
     const transcript = await transcriptOf(state, decode);
     const last = transcript.steps.at(-1);
     if (transcript.openCalls.length > 0) await runTools(execution, agent, transcript, history, isResumed);
     else if (last && !transcript.isUnseen && (await isOver(execution, agent, transcript.steps))) return outputOf(agent, last);
     else await askModel(execution, agent, transcript, history);
   }
+}
+
+/** While a person speaks in the agent's place, the agent waits; what is said meanwhile it reads when it is its turn again. */
+async function untilHandedBack(execution: Execution): Promise<void> {
+  const { handover } = execution.state;
+  if (handover === undefined) return;
+  const take = () => execution.state.handover === undefined || undefined;
+  await execution.block({ reason: "signal", dueAt: null, detail: `${handover} has taken over the conversation`, take }, async () => {});
 }
 
 /** A tool that the run cannot do without has failed: now, or before a crash. */
@@ -54,8 +64,9 @@ async function isOver({ state, journal }: Execution, agent: Agent, steps: ModelS
 
 async function askModel(execution: Execution, agent: Agent, transcript: Transcript, history: readonly ModelMessage[]): Promise<void> {
   const { steps } = transcript;
-  if (steps.length >= agent.steps) {
-    throw new GroundcrewError("STEP_CAP_REACHED", `Agent "${agent.name}" has used its ${agent.steps} model steps without an answer.`, {
+  const cap = agent.steps + execution.state.extraSteps;
+  if (steps.length >= cap) {
+    throw new GroundcrewError("STEP_CAP_REACHED", `Agent "${agent.name}" has used its ${cap} model steps without an answer.`, {
       run: execution.run.id,
       fix: "If the task needs more, raise `steps`; if the agent goes in circles, look at its tools and instructions.",
     });

@@ -26,6 +26,7 @@ export async function perform<T>(execution: Execution, spec: StepSpec<T>): Promi
       await settleUnknown(execution, { step: spec.step, reconcile: spec.candidates[before.candidate ?? 0]?.reconcile }, before);
       continue;
     }
+    await untilResumed(execution);
     if (before?.isExhausted) await untilMended(execution, before);
     if (before?.retryAt !== undefined) await untilRetry(execution, before);
     const found = await attempt(execution, spec, before);
@@ -48,9 +49,17 @@ async function attempt<T>(execution: Execution, spec: StepSpec<T>, before: StepS
       const candidate = number === undefined ? undefined : spec.candidates[number];
       if (number === undefined || !candidate) return await giveWay(execution, spec, before, [...refusals.values()]);
       const { breaker, provider } = candidate;
-      const passage = { breaker, provider, signal: execution.signal, isPressed: execution.state.isPressed, isProbe: false };
+      const passage = {
+        agent: execution.run.agent,
+        breaker,
+        provider,
+        signal: execution.signal,
+        isPressed: execution.state.isPressed,
+        isProbe: false,
+      };
       const outcome = await pass(deps, passage, () => tryOnce(execution, spec, { candidate, number, passage }));
       if (outcome.value) return { value: outcome.value.of };
+      if (outcome.stopped) execution.handBack(`${outcome.stopped.by} has stopped it: ${outcome.stopped.why}`);
       if (!outcome.refused) return { again: true };
       refusals.set(number, outcome.refused);
     }
@@ -100,6 +109,15 @@ async function untilUp<T>(execution: Execution, spec: StepSpec<T>, { until, why 
   const isDue = () => until <= clock.now() || execution.state.isPressed || undefined;
   const detail = `"${spec.candidates[0].name}" is not asked: ${why}`;
   await execution.block({ reason: "retry", dueAt: until, detail, take: isDue }, async () => {});
+}
+
+/** Parks while a person holds the run. */
+export async function untilResumed(execution: Execution): Promise<void> {
+  const { paused } = execution.state;
+  if (!paused) return;
+  const detail = `${paused.from ?? "somebody"} has paused it: ${paused.why}. \`resume\` lets it go on`;
+  const take = () => execution.state.paused === undefined || undefined;
+  await execution.block({ reason: "attention", code: "PAUSED", dueAt: null, detail, take }, async () => {});
 }
 
 /** Parks until somebody says `retry`. */

@@ -4,6 +4,7 @@ import type { Failure } from "../failure.ts";
 import type { RunState, StepState } from "../persistence/fold.ts";
 import type { RunRow } from "../persistence/store.ts";
 import { withoutText } from "../stream/plain-words.ts";
+import { openOf } from "../supervision/aside.ts";
 
 /** What there is to tell from. */
 export interface Standing {
@@ -88,6 +89,8 @@ function parkedSummary(standing: Standing): string {
       return retrySummary(standing, why);
     case "unknown_outcome":
       return `Parked: ${why}. \`groundcrew resolve\` lets it go on.`;
+    case "approval":
+      return approvalSummary(standing, why);
     case "attention":
       return attentionSummary(standing, why);
     default:
@@ -102,6 +105,19 @@ function retrySummary(standing: Standing, why: string): string {
   const failed = open.filter((step) => step.status === "abandoned" && step.retryAt !== undefined && step.retryAt >= dueAt);
   if (failed.length === 0) return `Parked: ${why}. It is asked again in ${time}; \`retry\` looks at once.`;
   return `Parked: ${failed.map((step) => failedText(standing, step)).join("; ")}. The next attempt is in ${time}; \`retry\` makes it now.`;
+}
+
+/** `Waiting for role:finance to decide on "refund" since 3m 0s: over the limit. It expires in 3h 57m; …` */
+function approvalSummary({ row, state, now }: Standing, why: string): string {
+  const open = openOf(row, state);
+  const [first] = open;
+  if (!first) return `Parked: ${why}.`;
+  const { name, why: reason, kind } = first.request;
+  const what = kind === "question" ? `answer "${name}"` : `decide on "${name}"`;
+  const more = open.length > 1 ? ` and ${open.length - 1} more` : "";
+  const until = first.until === undefined ? "It does not expire" : `It expires in ${span(first.until - now)}`;
+  const command = kind === "question" ? "answer" : "approve";
+  return `Waiting ${span(now - first.requestedAt)} for ${first.to.join(" or ")} to ${what}${more}: ${reason}. ${until}; \`groundcrew ${command} ${first.approval}\`.`;
 }
 
 function attentionSummary(standing: Standing, why: string): string {

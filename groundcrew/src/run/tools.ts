@@ -1,5 +1,5 @@
 /** The calls of a model's answer: each a step of its own, of which the model is told what became. */
-import { asSchema, type ModelMessage, type Tool } from "ai";
+import type { ModelMessage, Tool } from "ai";
 import type { Agent } from "../agent.ts";
 import { coerceError, describe, GroundcrewError, isError } from "../errors.ts";
 import type { Exhausted } from "../faults.ts";
@@ -7,8 +7,11 @@ import { MAX_NAME_CHARS, MAX_PARALLEL_TOOLS } from "../limits.ts";
 import type { JsonValue } from "../persistence/json-value.ts";
 import type { ToolCall } from "../persistence/model-step.ts";
 import { type CheckedPolicy, UNDECLARED } from "../policy.ts";
-import { executeTool, toModelOutput } from "../tool/tool.ts";
+import type { Answer } from "../tool/escalation.ts";
+import { executeTool, noted, toModelOutput } from "../tool/tool.ts";
+import { latest, request } from "./approval.ts";
 import type { Execution } from "./execution.ts";
+import { type Gated, gatedOf, misfitOf, type Release, released } from "./release.ts";
 import { perform } from "./step.ts";
 import type { Candidate, Exhaustion } from "./step-spec.ts";
 import { type Transcript, toolStepKey } from "./transcript.ts";
@@ -25,14 +28,43 @@ export async function runTools(
   isResumed: boolean,
 ): Promise<void> {
   const shown = [...history, ...messages];
-  const queue = [...openCalls];
-  const lane = async () => {
-    for (let call = queue.shift(); call; call = queue.shift()) {
+  const gated = await Promise.all(
+    openCalls.map(async (call) => {
       if (isResumed) await meetNewTool(execution, agent, call);
-      await runTool(execution, agent, call, shown);
-    }
+      return gatedOf(execution, agent, call, shown);
+    }),
+  );
+  // Everything that people have to decide is asked for at once; what nobody has to decide does not wait for it.
+  const fresh = gated.flatMap((one) => ("ask" in one && !latest(execution, one.ask.step) ? one.ask : []));
+  await request(execution, fresh);
+  const lanes = new Lanes(MAX_PARALLEL_TOOLS);
+  const bringToEnd = async (one: Gated) => {
+    const release = await released(execution, agent, one);
+    await lanes.in(() => runTool(execution, agent, one.call, shown, release));
   };
-  await Promise.all(Array.from({ length: Math.min(MAX_PARALLEL_TOOLS, openCalls.length) }, lane));
+  await Promise.all(gated.map(bringToEnd));
+}
+
+/** So many at a time; the others wait their turn. */
+class Lanes {
+  #free: number;
+  readonly #waiting: (() => void)[] = [];
+
+  constructor(count: number) {
+    this.#free = count;
+  }
+
+  async in<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#free > 0) this.#free--;
+    else await new Promise<void>((go) => this.#waiting.push(go));
+    try {
+      return await work();
+    } finally {
+      const next = this.#waiting.shift();
+      if (next) next();
+      else this.#free++;
+    }
+  }
 }
 
 /**
@@ -44,26 +76,29 @@ async function meetNewTool({ state, journal }: Execution, agent: Agent, call: To
   const tool = Object.hasOwn(agent.tools, call.toolName) ? agent.tools[call.toolName] : undefined;
   const step = state.steps.get(toolStepKey(call.toolCallId));
   if (tool && !step) {
-    call.invalid ??= await misfit(tool, call.input);
+    const problem = await misfitOf(tool, call.input);
+    if (problem !== undefined)
+      call.invalid ??= `The call did not run: its input does not fit the tool any more, which has changed meanwhile (${problem}).`;
   } else if (!tool && step?.status === "abandoned" && step.effect !== "read" && step.resolution === undefined) {
     journal.note({ type: "step.unknown", step: step.step, attempt: step.attempt, why: "its tool was removed while it was in flight" });
   }
 }
 
-/** What is wrong with the input, if anything. */
-async function misfit(tool: Tool, input: unknown): Promise<string | undefined> {
-  const checked = await asSchema(tool.inputSchema).validate?.(structuredClone(input));
-  if (!checked || checked.success) return undefined;
-  return `The call did not run: its input does not fit the tool any more, which has changed meanwhile (${checked.error.message}).`;
-}
-
-async function runTool(execution: Execution, agent: Agent, call: ToolCall, messages: Transcript["messages"]): Promise<void> {
+async function runTool(
+  execution: Execution,
+  agent: Agent,
+  asked: ToolCall,
+  messages: Transcript["messages"],
+  release: Release,
+): Promise<void> {
   const { journal } = execution;
-  const step = toolStepKey(call.toolCallId);
-  const policy = agent.policy.get(call.toolName) ?? UNDECLARED;
-  const tool = toolNamed(agent, call.toolName);
-  const { key, refused } = call.invalid === undefined && tool ? keyOf(execution, agent, policy, call) : { refused: call.invalid };
-  const candidates = refused === undefined && tool ? toolsOf(execution, agent, call, messages, key) : ([refusing(call, refused)] as const);
+  const step = toolStepKey(asked.toolCallId);
+  const policy = agent.policy.get(asked.toolName) ?? UNDECLARED;
+  const tool = toolNamed(agent, asked.toolName);
+  const call = release.is === "approved" && release.edited !== undefined ? { ...asked, input: release.edited } : asked;
+  const { key, refused } = refusalOf(execution, agent, policy, call, release);
+  const isRefused = refused !== undefined || !tool;
+  const candidates = isRefused ? ([refusing(call, refused)] as const) : candidatesOf(execution, agent, call, messages, key, release);
   try {
     await perform<unknown>(execution, {
       step,
@@ -73,14 +108,48 @@ async function runTool(execution: Execution, agent: Agent, call: ToolCall, messa
       failure: "TOOL_FAILED",
       classify: [policy.classify, agent.faults.classify],
       patienceMs: agent.faults.patienceMs,
-      exhausted: () => (refused === undefined && tool ? exhaustionOfTool(policy.optional, agent.faults.exhausted) : "tell"),
-      describe: async (output) => (tool?.toModelOutput ? { shown: await shownTo(execution, tool, call, output) } : {}),
+      exhausted: () => (isRefused ? (isFatal(release) ? "fail" : "tell") : exhaustionOfTool(policy.optional, agent.faults.exhausted)),
+      describe: async (output) => ({ shown: await shownTo(execution, tool, call, output, release) }),
     });
   } catch (thrown) {
     const error = coerceError(thrown);
     if (execution.state.steps.get(step)?.status !== "failed" || isError(error, "SUPERSEDED")) throw error;
     // Recorded as failed: the model is told, or the loop fails the run.
   }
+}
+
+function isFatal(release: Release): boolean {
+  return release.is === "refused" && release.isFatal === true;
+}
+
+/** Why the call does not run, if it does not; otherwise its idempotency key, where it has one of its own. */
+function refusalOf(
+  execution: Execution,
+  agent: Agent,
+  policy: CheckedPolicy,
+  call: ToolCall,
+  release: Release,
+): { key?: string; refused?: Error } {
+  if (release.is === "refused") return { refused: new GroundcrewError(release.code, release.why) };
+  if (call.invalid !== undefined) return { refused: new GroundcrewError("TOOL_FAILED", call.invalid) };
+  const { key, refused } = keyOf(execution, agent, policy, call);
+  if (refused !== undefined) return { refused: new GroundcrewError("TOOL_FAILED", refused) };
+  const own = key ?? (release.is === "approved" ? release.approval : undefined);
+  return own === undefined ? {} : { key: own };
+}
+
+/** A person's answer is there already; anything else is the tool's to do. */
+function candidatesOf(
+  execution: Execution,
+  agent: Agent,
+  call: ToolCall,
+  messages: Transcript["messages"],
+  key: string | undefined,
+  release: Release,
+): [Candidate<unknown>, ...Candidate<unknown>[]] {
+  if (release.is !== "answered") return toolsOf(execution, agent, call, messages, key);
+  const run = (): Answer => ({ answeredBy: release.by, answer: release.answer });
+  return [{ name: call.toolName, effect: "read", attempts: 1, timeoutMs: 1_000, run }];
 }
 
 /** What it means to the run when the tool has failed for good. */
@@ -160,17 +229,30 @@ function breakerOf(agent: Agent, name: string, input: unknown): string | undefin
 }
 
 /** A call that cannot be made is an answer for the model. */
-function refusing({ toolName }: ToolCall, why = `There is no tool "${toolName}" any more.`): Candidate<never> {
+function refusing({ toolName }: ToolCall, why?: Error): Candidate<never> {
   const run = () => {
-    throw new GroundcrewError("TOOL_FAILED", why);
+    throw why ?? new GroundcrewError("TOOL_FAILED", `There is no tool "${toolName}" any more.`);
   };
   return { name: toolName, effect: "read", attempts: 1, timeoutMs: 1_000, run };
 }
 
-/** What the tool itself wants the model to read; without such a wish the result is read off the recorded value. */
-async function shownTo(execution: Execution, tool: Tool, call: ToolCall, output: unknown): Promise<JsonValue | undefined> {
+/**
+ * What the model reads, where that is not the result as it is: what the tool itself wants it to read, and what a person has
+ * changed before it ran.
+ */
+async function shownTo(
+  execution: Execution,
+  tool: Tool | undefined,
+  call: ToolCall,
+  result: unknown,
+  release: Release,
+): Promise<JsonValue | undefined> {
+  const edited = release.is === "approved" ? release.edited : undefined;
+  if (edited === undefined && !tool?.toModelOutput) return undefined;
+  const output = await toModelOutput(tool, call.toolCallId, call.input, result);
+  const by = release.is === "approved" ? release.by.join(" and ") : "";
   return execution.journal.encode(
-    await toModelOutput(tool, call.toolCallId, call.input, output),
+    edited === undefined ? output : noted(output, { by, input: edited }),
     `model output of tool "${call.toolName}"`,
   );
 }

@@ -54,8 +54,9 @@ export async function transcriptOf(state: RunState, decode: Decode, until = Numb
     // An answer has seen what had come when the attempt that gave it began; without one, everything is still to be shown.
     const seen = step?.status === "succeeded" ? step.seq : until;
     while (arrived[0] && arrived[0].seq < seen) {
-      transcript.messages.push((await decode(arrived.shift()?.message)) as ModelMessage);
-      transcript.isUnseen = true;
+      const { message, from } = arrived.shift() ?? {};
+      transcript.messages.push((await decode(message)) as ModelMessage);
+      transcript.isUnseen = from !== "person"; // who speaks for the agent has answered
     }
     if (step?.status !== "succeeded") return transcript;
     const answer = (await decode(step.value)) as ModelStep;
@@ -131,6 +132,7 @@ async function resultsOf(state: RunState, calls: ToolCall[], decode: Decode): Pr
 
 async function resultOf(call: ToolCall, step: StepState, decode: Decode): Promise<ToolResultPart> {
   if (step.degraded && step.status === "failed") return unavailable(call, step, step.degraded.reason);
+  if (step.status === "failed" && step.error?.code === "APPROVAL_DENIED") return denied(call, step.error.message);
   if (step.status === "failed") return textResult(call, "error-text", step.error?.message ?? "The tool failed.");
   if (step.resolution === "happened" && step.value === undefined) return textResult(call, "text", HAPPENED);
   const output =
@@ -144,6 +146,10 @@ async function resultOf(call: ToolCall, step: StepState, decode: Decode): Promis
 function unavailable({ toolCallId, toolName }: ToolCall, { error }: StepState, reason: FailureReason): ToolResultPart {
   const value = { unavailable: true, tool: toolName, reason, message: error?.message ?? "The tool is not available." };
   return { type: "tool-result", toolCallId, toolName, output: { type: "json", value } };
+}
+
+function denied({ toolCallId, toolName }: ToolCall, reason: string): ToolResultPart {
+  return { type: "tool-result", toolCallId, toolName, output: { type: "execution-denied", reason } };
 }
 
 /** For a call that took effect, as a person or a `reconcile` hook found out, and whose result nobody has. */

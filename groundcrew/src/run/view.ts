@@ -1,10 +1,12 @@
 /** Where a run is, in one object: the same for the API, the command line and the stream. */
 import type { Definition } from "../agent.ts";
 import type { FailureReason } from "../failure.ts";
+import type { ApprovalKind } from "../persistence/approval.ts";
 import type { RunState, StepState } from "../persistence/fold.ts";
 import type { RunRow, RunStatus } from "../persistence/store.ts";
 import type { Principal } from "../principal.ts";
 import { eachOnce } from "../stream/plain-words.ts";
+import { openOf } from "../supervision/aside.ts";
 import { summaryOf } from "./summary.ts";
 
 export interface RunView {
@@ -36,9 +38,27 @@ export interface RunView {
   progress: { fraction: number; what: string } | null;
   /** What it had to go on without so far, each once. */
   degraded: { name: string; reason: FailureReason; instead?: string }[];
+  /** What people are asked, and have not decided. */
+  approvals: WaitingApproval[];
+  /** Who holds it, and why. */
+  paused: { by: string | null; why: string } | null;
+  /** Who speaks to the user in the agent's place. */
+  handover: string | null;
   /** Of a run that succeeded. */
   output?: unknown;
   error?: { code: string; message: string };
+}
+
+export interface WaitingApproval {
+  id: string;
+  kind: ApprovalKind;
+  name: string;
+  why: string;
+  /** Who may decide. */
+  to: readonly string[];
+  since: number;
+  /** When it expires; null: never by itself. */
+  until: number | null;
 }
 
 const OPEN: ReadonlySet<StepState["status"]> = new Set(["running", "abandoned", "unknown"]);
@@ -81,6 +101,17 @@ export function viewOf(row: RunRow, state: RunState, { output, isAlive, definiti
     stepsDone: steps.length - open.length,
     progress: state.progress ?? null,
     degraded: eachOnce(state.degraded).map(({ step: _step, ...missing }) => missing),
+    approvals: openOf(row, state).map(({ approval, request: { kind, name, why }, to, requestedAt, until }) => ({
+      id: approval,
+      kind,
+      name,
+      why,
+      to,
+      since: requestedAt,
+      until: until ?? null,
+    })),
+    paused: state.paused ? { by: state.paused.from ?? null, why: state.paused.why } : null,
+    handover: state.handover ?? null,
     ...(row.status === "succeeded" && { output }),
     ...(state.error && { error: { code: state.error.code, message: state.error.message } }),
   };

@@ -2,7 +2,7 @@
  * Waits: steps that only time, a signal or a child run can end. A wait is recorded like any step, so a resumed run waits for
  * the same moment, and one that is over is over.
  */
-import type { Definition } from "../agent.ts";
+import type { Approved, Definition } from "../agent.ts";
 import { fromErrorRecord, GroundcrewError, toErrorRecord } from "../errors.ts";
 import { MAX_CHILD_DEPTH } from "../limits.ts";
 import type { EventOf } from "../persistence/event.ts";
@@ -10,6 +10,7 @@ import type { ReceivedSignal, StepState } from "../persistence/fold.ts";
 import { hashValue } from "../persistence/hash.ts";
 import { newRunId } from "../persistence/id.ts";
 import type { JsonValue } from "../persistence/json-value.ts";
+import { type Ask, agree } from "./approval.ts";
 import type { Execution } from "./execution.ts";
 import { childSignal } from "./signal.ts";
 import { mismatch } from "./step.ts";
@@ -53,6 +54,44 @@ function takeSignal(execution: Execution, step: string, name: string): ReceivedS
 function giveUp(execution: Execution, step: string): true {
   execution.journal.note({ type: "step.succeeded", step, attempt: 1 });
   return true;
+}
+
+/** @throws GroundcrewError `APPROVAL_DENIED`, `APPROVAL_EXPIRED` */
+export async function waitForApproval(
+  execution: Execution,
+  step: string,
+  asked: Pick<Ask, "name" | "why" | "input" | "rules">,
+): Promise<Approved> {
+  const { journal, state, deps } = execution;
+  const wait = begin(execution, step, () => ({ kind: "approval", name: asked.name }));
+  if (wait.status === "running") {
+    if (deps.supervision.isShadow) {
+      journal.note({ type: "approval.skipped", step, name: asked.name, why: asked.why });
+      await journal.commit({ type: "step.succeeded", step, attempt: 1, value: { by: [] } });
+    } else await settleApproval(execution, step, { ...asked, kind: "checkpoint", step, tool: "", context: [] });
+  }
+  const ended = state.steps.get(step);
+  if (ended?.status === "failed" && ended.error) throw fromErrorRecord(ended.error, execution.run.id);
+  return (await journal.decode(ended?.value)) as Approved;
+}
+
+async function settleApproval(execution: Execution, step: string, ask: Ask): Promise<void> {
+  const { verdict } = await agree(execution, ask, async () => undefined);
+  const { by, reason } = verdict;
+  await execution.enter();
+  try {
+    if (verdict.outcome === "approved") {
+      const value: JsonValue = { by: [...by], ...(reason !== undefined && { reason }) };
+      return await execution.journal.commit({ type: "step.succeeded", step, attempt: 1, value });
+    }
+    const error =
+      verdict.outcome === "denied"
+        ? new GroundcrewError("APPROVAL_DENIED", `${by.join(" and ")} did not allow "${ask.name}": ${reason ?? "no reason was given"}`)
+        : new GroundcrewError("APPROVAL_EXPIRED", `Nobody has decided on "${ask.name}" in time. That is not a refusal.`);
+    await execution.journal.commit({ type: "step.failed", step, attempt: 1, error: toErrorRecord(error, error.code), final: true });
+  } finally {
+    execution.leave();
+  }
 }
 
 /** Runs `definition` as a child run and waits for its end. @throws GroundcrewError `CHILD_FAILED`, `AGENT_NOT_FOUND`, `LIMIT_EXCEEDED` */

@@ -23,6 +23,8 @@ export interface WorkerOptions {
   onTrouble: (error: unknown) => void;
 }
 
+const SHUTTING_DOWN = "the worker is shutting down";
+
 type Deps = Omit<ExecutionDeps, "worker" | "watch">;
 
 /** A run held here, under the worker id of its claim; while it is being loaded it has no execution yet. */
@@ -127,7 +129,7 @@ export class Worker {
     this.#cancelPoll();
     this.#unwatch();
     await Promise.all([this.#claiming, this.#rejoined]);
-    for (const { execution } of this.#held.values()) execution?.drain();
+    for (const { execution } of this.#held.values()) execution?.handBack(SHUTTING_DOWN);
     await this.#emptied(graceMs);
     this.#state = "closed";
     this.#watch.stop();
@@ -146,7 +148,8 @@ export class Worker {
       this.#isCut = room <= 0;
       if (this.#isCut) return;
       const worker = this.#id;
-      const claims = await this.#store.claim(worker, this.#agents, room, this.#options.quotas);
+      await this.#deps.stops.refresh();
+      const claims = await this.#store.claim(worker, this.#agents, room, this.#deps.stops.within(this.#options.quotas));
       if (worker !== this.#id) return; // it left meanwhile, and its claims with it
       this.#lastTook = claims.length;
       for (const claim of claims) this.#take(claim, { worker });
@@ -195,7 +198,7 @@ export class Worker {
       return setAside(deps, claim, error);
     }
     if (this.#isSignalled) this.#lookSoon();
-    if (this.isDraining) holding.execution.drain();
+    if (this.isDraining) holding.execution.handBack(SHUTTING_DOWN);
     if (isSuspect(holding.execution.state)) await this.#alone(holding.execution);
     else await drive(holding.execution);
   }

@@ -9,14 +9,14 @@ interface Timer {
   task: () => void;
 }
 
-/** A clock that stands still until a test moves it. */
+/** A clock that stands still until a test moves it. In whole milliseconds, as a store keeps them, whatever it is given. */
 export class FakeClock implements Clock {
   #now: number;
   readonly #timers = new Set<Timer>();
 
   /** @param start wall-clock milliseconds. Default: the machine's time, so that what other processes have stored lies behind it. */
   constructor(start: number = Date.now()) {
-    this.#now = start;
+    this.#now = Math.round(start);
   }
 
   now(): number {
@@ -24,14 +24,14 @@ export class FakeClock implements Clock {
   }
 
   after(delayMs: number, task: () => void): () => void {
-    const timer = { at: this.#now + Math.ceil(Math.max(0, delayMs)), task }; // a store keeps whole milliseconds
+    const timer = { at: this.#now + Math.ceil(Math.max(0, delayMs)), task };
     this.#timers.add(timer);
     return () => this.#timers.delete(timer);
   }
 
   /** Moves on. Every timer that comes due on the way goes off at its time, also one that another has set, and its work gets some turns. */
   async advance(ms: number): Promise<void> {
-    const until = this.#now + ms;
+    const until = this.#now + Math.round(ms);
     for (;;) {
       const next = this.#first();
       if (!next || next.at > until) break;
@@ -44,7 +44,7 @@ export class FakeClock implements Clock {
 
   /** The time is another at once, earlier or later, as for a machine that slept. What is due then goes off once, the earliest first. */
   jump(ms: number): void {
-    this.#now += ms;
+    this.#now += Math.round(ms);
     const due = [...this.#timers].filter(({ at }) => at <= this.#now).sort((a, b) => a.at - b.at);
     for (const timer of due) if (this.#timers.has(timer)) this.#goOff(timer); // else one before it has taken it back
   }

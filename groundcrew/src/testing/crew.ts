@@ -144,9 +144,9 @@ export class TestCrew extends Crew {
   }
 }
 
-/** Ended, or nothing but somebody else moves it. A run that waits for a child goes on with the child. */
+/** Ended, or nothing but somebody else moves it. A run that waits for a child goes on with the child; one that asks people waits for them. */
 function isAtRest(row: RunRow): boolean {
-  if (isTerminal(row.status)) return true;
+  if (isTerminal(row.status) || (row.status === "parked" && row.reason === "approval")) return true;
   return row.status === "parked" && row.reason !== "child" && wakesAt(row) === null;
 }
 

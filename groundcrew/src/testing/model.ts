@@ -22,7 +22,7 @@ export type ModelFault =
   | { fault: "trickle"; text: string; everyMs: number };
 
 /** A text, calls of tools (after a text, if there is one), or a fault. */
-export type ModelAnswer = string | { text?: string; calls: readonly ScriptedCall[] } | ModelFault;
+export type ScriptedAnswer = string | { text?: string; calls: readonly ScriptedCall[] } | ModelFault;
 
 /** Faults of a provider. */
 export const fault = {
@@ -62,7 +62,7 @@ export interface ScriptOptions {
  * ```
  */
 export function scriptedModel(
-  script: readonly ModelAnswer[] | ((asked: ModelRequest, n: number) => ModelAnswer),
+  script: readonly ScriptedAnswer[] | ((asked: ModelRequest, n: number) => ScriptedAnswer),
   { clock = systemClock }: ScriptOptions = {},
 ): ScriptedModel {
   const calls: ModelRequest[] = [];
@@ -81,7 +81,7 @@ export function scriptedModel(
 const usage = { inputTokens: { total: 10, noCache: 10, cacheRead: 0, cacheWrite: 0 }, outputTokens: { total: 5, text: 5, reasoning: 0 } };
 const begin: Part = { type: "stream-start", warnings: [] };
 
-function streamOf(answer: ModelAnswer, asked: ModelRequest, clock: Clock): ReadableStream<Part> {
+function streamOf(answer: ScriptedAnswer, asked: ModelRequest, clock: Clock): ReadableStream<Part> {
   if (typeof answer === "string") return whole([...said(answer), end("stop")]);
   if ("fault" in answer) return faulty(answer, asked.abortSignal, clock);
   const { text = "", calls } = answer;
@@ -137,12 +137,17 @@ async function* trickle(text: string, everyMs: number, signal: AbortSignal | und
 }
 
 function pause(ms: number, signal: AbortSignal | undefined, clock: Clock): Promise<void> {
+  signal?.throwIfAborted();
   return new Promise((resolve, reject) => {
-    const cancel = clock.after(ms, resolve);
-    signal?.addEventListener("abort", () => {
+    const stop = () => {
       cancel();
-      reject(signal.reason);
+      reject(signal?.reason);
+    };
+    const cancel = clock.after(ms, () => {
+      signal?.removeEventListener("abort", stop); // one word after the other listens to the same signal
+      resolve();
     });
+    signal?.addEventListener("abort", stop, { once: true });
   });
 }
 

@@ -4,9 +4,9 @@ export { type TestCrew, type TestCrewOptions, testCrew } from "./crew.ts";
 export { type KillOptions, killAt } from "./kill.ts";
 export {
   fault,
-  type ModelAnswer,
   type ModelFault,
   type ModelRequest,
+  type ScriptedAnswer,
   type ScriptedCall,
   type ScriptedModel,
   type ScriptOptions,

@@ -2,9 +2,8 @@
 import { extname } from "node:path";
 import { Worker } from "node:worker_threads";
 import { coerceError } from "../errors.ts";
+import { MAX_CAUSES } from "../limits.ts";
 import type { Answer, Request, Thrown } from "./isolated.ts";
-
-const MAX_CAUSES = 5;
 
 // A terminal's Ctrl-C goes to the whole group: it is for the parent to say when this ends.
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => {});

@@ -20,7 +20,7 @@ export interface IsolateOptions {
 }
 
 /** What of the AI SDK's options is used. */
-interface Execution {
+interface ExecuteOptions {
   abortSignal?: AbortSignal | undefined;
 }
 
@@ -40,7 +40,7 @@ const places = new Places(MAX_ISOLATED_CALLS);
 export function isolate<INPUT, OUTPUT>(
   module: URL,
   { memoryMb = DEFAULT_ISOLATED_MEMORY_MB }: IsolateOptions = {},
-): (input: INPUT, execution: Execution) => Promise<OUTPUT> {
+): (input: INPUT, options: ExecuteOptions) => Promise<OUTPUT> {
   check(module, memoryMb);
   return async (input, { abortSignal: signal }) => {
     const call = callOrUndefined();
@@ -101,10 +101,10 @@ interface Caller {
 
 function outcome(child: ChildProcess, request: Request, { call, signal, memoryMb }: Caller): Promise<unknown> {
   return new Promise((resolve, reject) => {
-    let last = "";
+    let isFull = false;
     const lifeline = child.stdio[4] as Readable;
-    lifeline.on("data", (said) => {
-      last += String(said);
+    lifeline.on("data", () => {
+      isFull = true; // the one thing that is ever said on it
     });
     lifeline.on("error", () => {}); // it goes with the process
     child.on("message", (answer: Answer) => {
@@ -113,7 +113,7 @@ function outcome(child: ChildProcess, request: Request, { call, signal, memoryMb
       else if (answer.thrown) reject(rebuilt(answer.thrown));
       else resolve(answer.output);
     });
-    child.on("close", (code, killer) => reject(died(request.module, last || (killer ?? code), memoryMb)));
+    child.on("close", (code, killer) => reject(died(request.module, isFull ? "memory" : (killer ?? code), memoryMb)));
     child.on("error", (cause) => reject(new GroundcrewError("TOOL_FAILED", `No process could be had: ${cause.message}`, { cause })));
     if (signal?.aborted) reject(signal.reason);
     signal?.addEventListener("abort", () => reject(signal.reason), { once: true });

@@ -1,5 +1,5 @@
 /** One execution of an AI SDK tool, and how its result looks to the model. */
-import type { ModelMessage, Tool, ToolResultPart } from "ai";
+import type { JSONValue, ModelMessage, Tool, ToolResultPart } from "ai";
 import { toJson } from "../json.ts";
 
 export type ToolOutput = ToolResultPart["output"];
@@ -36,6 +36,23 @@ export async function toModelOutput(tool: Tool | undefined, toolCallId: string, 
   if (tool?.toModelOutput) return tool.toModelOutput({ toolCallId, input, output });
   if (typeof output === "string") return { type: "text", value: output };
   return { type: "json", value: JSON.parse(toJson(output)) };
+}
+
+/** The result with what a person has changed about its call: the model must not take it for what it asked for. */
+export function noted(output: ToolOutput, { by, input }: { by: string; input: JSONValue }): ToolOutput {
+  const note = `Before it ran, ${by} changed the arguments of this call to ${JSON.stringify(input)}.`;
+  switch (output.type) {
+    case "text":
+    case "error-text":
+      return { ...output, value: `${note}\n${output.value}` };
+    case "json":
+    case "error-json":
+      return { ...output, value: { note, result: output.value } };
+    case "content":
+      return { ...output, value: [{ type: "text", text: note }, ...output.value] };
+    default:
+      return output;
+  }
 }
 
 function isAsyncIterable(value: unknown): value is AsyncIterable<unknown> {

@@ -24,12 +24,11 @@ export interface Child {
 
 const living = new Set<Child>();
 
-/** @param dieAt where it kills itself. */
-export function spawnWorker(job: Job, dieAt?: Point): Child {
+/** @param dieAt where it kills itself. @param file what it runs */
+export function spawnWorker(job: Job, dieAt?: Point, file = new URL("./worker.ts", import.meta.url)): Child {
   const { GROUNDCREW_FAILPOINT: _none, ...env } = process.env;
   env["NODE_COMPILE_CACHE"] = join(tmpdir(), "groundcrew-crash-cache"); // halves the start of some hundred processes
   if (dieAt !== undefined) env["GROUNDCREW_FAILPOINT"] = dieAt;
-  const file = new URL("./worker.ts", import.meta.url);
   const spawned = fork(file, [JSON.stringify(job)], { env, execArgv: [], stdio: ["ignore", "inherit", "pipe", "ipc"] });
   const child = childOf(spawned);
   living.add(child);

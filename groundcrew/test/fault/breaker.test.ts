@@ -510,6 +510,7 @@ describe("a thousand runs", () => {
   async function runOf(deps: WorkerOfWorld, provider: Provider, random: () => number): Promise<void> {
     for (let failures = 0; ; ) {
       const passage: Passage = {
+        agent: "any",
         breaker: KEY,
         provider: "provider",
         signal: new AbortController().signal,

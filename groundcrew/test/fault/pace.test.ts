@@ -38,10 +38,10 @@ class Calls {
   #asked = 0;
 
   /** Asks for so many turns, and lets those go that may. */
-  async ask(howMany: number, { signal = free, most, provider = "p" }: { signal?: AbortSignal; most?: number; provider?: string } = {}) {
+  async ask(howMany: number, { signal = free, provider = "p" }: { signal?: AbortSignal; provider?: string } = {}) {
     for (let left = howMany; left > 0; left--) {
       const n = this.#asked++;
-      paces.enter(provider, signal, most).then(
+      paces.enter(provider, signal).then(
         (one) => (one.go ? this.begun.push({ n, leave: one.leave }) : this.away.push(one)),
         (error) => this.failed.push(error),
       );
@@ -83,32 +83,20 @@ const trouble = async () => {
 };
 
 describe("without trouble", () => {
-  test("nobody waits, and what is configured is never passed", async () => {
+  test("nobody waits", async () => {
     expect(await calls.ask(10_000)).toBe(10_000);
-    const few = new Calls();
-    expect(await few.ask(20, { most: 3, provider: "q" })).toBe(3);
-    for (let left = 17; left > 0; left--) expect(await few.end(1, "q")).toBe(Math.min(3, left + 2));
-  });
-
-  test.each([0, -1])("a configured number of %s does not stop it for ever", async (most) => {
-    expect(await calls.ask(2, { most })).toBeGreaterThanOrEqual(1);
-  });
-
-  test("who waits while more is configured goes before whoever brings that number", async () => {
-    await calls.ask(3, { most: 1 });
-    await calls.ask(1, { most: 2 });
-    expect(calls.begun.map(({ n }) => n)).toEqual([0, 1]);
-  });
-
-  test("leaving twice makes room once", async () => {
-    await calls.ask(5, { most: 1 });
-    for (let n = 0; n < 3; n++) calls.begun[0]?.leave();
-    await turn();
-    expect(calls.begun).toHaveLength(2);
   });
 });
 
 describe("in trouble", () => {
+  test("leaving twice makes room once", async () => {
+    await trouble();
+    await calls.ask(5);
+    for (let n = 0; n < 3; n++) calls.begun[0]?.leave();
+    await turn();
+    expect(calls.begun).toHaveLength(2);
+  });
+
   test("half of what is in flight goes on, one is always let go, and a burst of refusals is one sign", async () => {
     await calls.ask(64);
     await calls.ask(100);
@@ -323,11 +311,16 @@ describe("bounds", () => {
     for (const { until } of calls.away) expect(until).toBeLessThanOrEqual(clock.now() + 2 * MAX_RETRY_WAIT_MS);
   });
 
-  test("any number of providers is borne: the oldest that nobody uses is forgotten, one with calls or in trouble of now is not", async () => {
-    await calls.ask(1, { provider: "busy", most: 1 });
+  test("any number of providers is borne: the oldest that nobody uses is forgotten, not one with calls, nor one that wants none yet", async () => {
+    paces.ramp("busy"); // one at a time
+    await calls.ask(1, { provider: "busy" });
+    paces.slow("held", clock.now() + 60_000);
     for (let n = 0; n < 3 * MAX_BREAKERS; n++) {
       await paces.enter(`p${n}`, free).then((one) => one.go && one.leave());
     }
-    expect(await calls.ask(1, { provider: "busy", most: 1 })).toBe(1);
+    expect(await calls.ask(1, { provider: "busy" })).toBe(1);
+    await calls.ask(1, { provider: "held" });
+    expect(calls.away).toHaveLength(1);
+    expect(calls.begun).toHaveLength(1);
   });
 });

@@ -9,12 +9,14 @@ import { Breakers, type Pass } from "../../src/fault/breaker.ts";
 import { Paces } from "../../src/fault/pace.ts";
 import type { Breaker, Store } from "../../src/persistence/store.ts";
 import { openSqlite } from "../../src/sqlite/open.ts";
+import { Stops } from "../../src/supervision/stops.ts";
 import { FakeClock } from "../../src/testing/clock.ts";
 import { seeded } from "../crash/seeded.ts";
 
 export interface WorkerOfWorld {
   breakers: Breakers;
   paces: Paces;
+  stops: Stops;
   /** What it was told of. */
   troubles: unknown[];
 }
@@ -46,7 +48,7 @@ export class World {
     };
     const random = this.#random;
     const breakers = new Breakers({ store: watched, random, onTrouble: (error) => troubles.push(error) });
-    return { breakers, paces: new Paces({ clock: this.clock, random }), troubles };
+    return { breakers, paces: new Paces({ clock: this.clock, random }), stops: new Stops({ stops: async () => [] }), troubles };
   }
 
   async #ask<T>(question: () => Promise<T>): Promise<T> {

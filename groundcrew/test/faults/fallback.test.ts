@@ -6,10 +6,10 @@ import { z } from "zod";
 import { type AgentOptions, agent } from "../../src/agent.ts";
 import type { CrewOptions, Run } from "../../src/runtime.ts";
 import { uiFrames } from "../../src/stream/ui-frame.ts";
+import { FakeClock } from "../../src/testing/clock.ts";
 import { makeCrew, reaches, readAll, tempStore } from "../support/crew.ts";
 import { type Answer, call, refusal, scripted } from "../support/model.ts";
 import { until } from "../support/until.ts";
-import { HandClock } from "./hand-clock.ts";
 import { openAt } from "./handed-store.ts";
 
 /** A model with a name, and a provider, of its own. */
@@ -56,7 +56,7 @@ test("they are asked in their order, the first twice, and journal, feed and stre
 });
 
 test("the next one is asked at once: whoever waits has waited enough", async () => {
-  const clock = new HandClock();
+  const clock = new FakeClock();
   const store = await openAt(tempStore(), clock);
   const times: number[] = [];
   const timed = (answer: Answer) => () => {
@@ -147,7 +147,7 @@ test.each<[string, (model: MockLanguageModelV4) => Given]>([
   ["the first, and the fallback is the only one left", (next) => ({ model: next })],
 ])("a deploy that takes away %s between two attempts leaves the run to those that there are", async (_what, after) => {
   const path = tempStore();
-  const clock = new HandClock();
+  const clock = new FakeClock();
   const open = () => openAt(path, clock);
   const before = await open();
   const options = { clock, worker: { lease: "1d" as const } };
@@ -158,7 +158,7 @@ test.each<[string, (model: MockLanguageModelV4) => Given]>([
   });
   const started = await old.start("asking", { prompt: "Hello?" });
   await until("a fallback has failed", async () => {
-    clock.advance(50);
+    clock.jump(50);
     return (
       (await names(started)).includes("gone") &&
       (await started.journal()).some((event) => event.type === "step.failed" && event.failure?.reason === "rate_limited")
@@ -173,7 +173,7 @@ test.each<[string, (model: MockLanguageModelV4) => Given]>([
   await crew.work();
   const run = await crew.run(started.id);
   await until("it is over, or waits for somebody", async () => {
-    clock.advance(500);
+    clock.jump(500);
     const { status, reason } = await run.row();
     return status === "succeeded" || reason === "attention";
   });

@@ -16,12 +16,12 @@ import { isTerminal, type Store } from "../../src/persistence/store.ts";
 import { type Crew, groundcrew, type Run } from "../../src/runtime.ts";
 import { type FeedItem, isEnd } from "../../src/stream/feed.ts";
 import { uiFrames } from "../../src/stream/ui-frame.ts";
+import { FakeClock } from "../../src/testing/clock.ts";
 import { dropGrounds, type Ground, groundOf, kinds } from "../crash/ground.ts";
 import { flawOf } from "../crash/readers.ts";
 import { ANSWER, type Called, faults, type NamedFault } from "../support/faults.ts";
 import { type Provider, type ProviderRequest, startProvider } from "../support/provider.ts";
 import { within } from "../support/until.ts";
-import { HandClock } from "./hand-clock.ts";
 import { openAt } from "./handed-store.ts";
 
 /** How often a fault that may pass strikes before the provider is well again. */
@@ -40,7 +40,7 @@ const cases = faults(0).map((fault, index) => [fault.name, fault.where, index] a
 afterAll(dropGrounds);
 
 describe.each(kinds)("on %s", (kind) => {
-  const clock = new HandClock();
+  const clock = new FakeClock();
   const folder = mkdtempSync(join(tmpdir(), "groundcrew-matrix-"));
   const keys: string[] = [];
   let ground: Ground;
@@ -77,7 +77,7 @@ describe.each(kinds)("on %s", (kind) => {
   }
 
   test.each(cases)("%s (%s)", async (_name, _where, index) => {
-    clock.advance(1_000 - (clock.now() % 1_000)); // dates in headers are of whole seconds
+    clock.jump(1_000 - (clock.now() % 1_000)); // dates in headers are of whole seconds
     const fault = faults(clock.now())[index] as NamedFault;
     const { is, reply } = fault;
     const strikes = is === "answer" ? 0 : is !== "deadline" && is.chance === "never" ? 1 : STRIKES;
@@ -129,7 +129,7 @@ describe.each(kinds)("on %s", (kind) => {
       const { status, reason, dueAt } = await run.row();
       if (isTerminal(status) || (reason === "attention" && reason !== notYet)) return;
       const left = reason === "retry" ? (dueAt ?? 0) - clock.now() : 0;
-      clock.advance(left > 0 ? left : hangs() ? 10_000 : isAsked() ? 10 : 0);
+      clock.jump(left > 0 ? left : hangs() ? 10_000 : isAsked() ? 10 : 0);
       await sleep(3);
     }
     throw new Error(`Waited in vain: ${(await run.view()).summary}`);

@@ -12,10 +12,10 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { agent } from "../../src/agent.ts";
 import type { Store } from "../../src/persistence/store.ts";
 import { groundcrew } from "../../src/runtime.ts";
+import { FakeClock } from "../../src/testing/clock.ts";
 import { seeded } from "../crash/seeded.ts";
 import { tempStore } from "../support/crew.ts";
 import { type Asked, refusal, scripted } from "../support/model.ts";
-import { HandClock } from "./hand-clock.ts";
 import { openAt } from "./handed-store.ts";
 
 const MINUTE = 60_000;
@@ -26,7 +26,7 @@ const ANSWER_MS = 2_000;
 
 /** One process whose time goes on as soon as it is idle. */
 class World {
-  readonly clock = new HandClock();
+  readonly clock = new FakeClock();
   readonly #asked = new Set<Promise<unknown>>();
 
   /** @param location of the store */
@@ -60,7 +60,7 @@ class World {
     while (!isOver()) {
       await this.#rest();
       if (this.clock.now() - begun > atMost) throw new Error(`Not over after ${atMost} ms.`);
-      this.clock.advance(stepMs);
+      this.clock.jump(stepMs);
     }
     return this.clock.now() - begun;
   }

@@ -5,10 +5,10 @@ import { currentCall } from "../../src/call.ts";
 import { MAX_BACKOFF_MS } from "../../src/limits.ts";
 import type { Store } from "../../src/persistence/store.ts";
 import { type Crew, groundcrew, type Run } from "../../src/runtime.ts";
+import { FakeClock } from "../../src/testing/clock.ts";
 import { tempStore } from "../support/crew.ts";
 import { type Answer, refusal, scripted } from "../support/model.ts";
 import { until, within } from "../support/until.ts";
-import { HandClock } from "./hand-clock.ts";
 import { openAt } from "./handed-store.ts";
 import { setStage } from "./stage.ts";
 
@@ -40,9 +40,22 @@ test("a process that is killed during the back-off is followed by one that goes 
   expect((await run.view()).takeovers).toBe(0); // nobody held it while it waited
 }, 60_000);
 
+/** One that an operator sets: the time is another, and timers take as long as before. */
+class SetClock extends FakeClock {
+  #offset = 0;
+
+  override now(): number {
+    return super.now() + this.#offset;
+  }
+
+  set(ms: number): void {
+    this.#offset += ms;
+  }
+}
+
 /** Processes after each other on one store, whose time is the test's. */
 class Restarts {
-  readonly clock = new HandClock();
+  readonly clock = new SetClock();
   readonly path = tempStore();
   readonly asked: { at: number; attempt: number; key: string }[] = [];
   readonly #answers: Answer[];
@@ -78,14 +91,14 @@ class Restarts {
   /** Moves the clock in steps, until so much time has passed. */
   async pass(ms: number, stepMs = Math.ceil(ms / 10)): Promise<void> {
     for (let left = ms; left > 0; left -= stepMs) {
-      this.clock.advance(Math.min(left, stepMs));
+      this.clock.jump(Math.min(left, stepMs));
       await new Promise((resume) => setTimeout(resume, 5));
     }
   }
 
   retryAt(run: Run<unknown>): Promise<number> {
     return until("the run waits for its next attempt", async () => {
-      this.clock.advance(1); // not enough to matter
+      this.clock.jump(1); // not enough to matter
       const { status, reason, dueAt } = await run.row();
       return status === "parked" && reason === "retry" && dueAt;
     });
@@ -93,7 +106,7 @@ class Restarts {
 
   async finish(run: Run<unknown>): Promise<void> {
     await until("the run is over", async () => {
-      this.clock.advance(50);
+      this.clock.jump(50);
       return (await run.row()).status === "succeeded";
     });
   }
@@ -114,7 +127,7 @@ test("a restart before the time of the next attempt does not make it sooner, and
   await until("it is asked again", () => world.asked.length === 2);
   const second = await world.retryAt(run);
   await world.end();
-  world.clock.advance(HOUR);
+  world.clock.jump(HOUR);
 
   run = await (await world.begin()).run(started.id);
   await world.finish(run);
@@ -131,13 +144,13 @@ test("restarts between all attempts give a step no more attempts than it has", a
   for (let isOver = false; !isOver; ) {
     const { length } = world.asked;
     const row = await until("it was asked again, and waits", async () => {
-      world.clock.advance(20);
+      world.clock.jump(20);
       const now = await run.row();
       return now.status === "parked" && (world.asked.length > length || now.reason === "attention") && now;
     });
     isOver = row.reason === "attention";
     run = await (await world.begin()).run(run.id);
-    world.clock.advance(MAX_BACKOFF_MS);
+    world.clock.jump(MAX_BACKOFF_MS);
   }
   expect(world.asked.map(({ attempt }) => attempt)).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
   expect((await run.view()).code).toBe("RETRIES_EXHAUSTED");

@@ -10,10 +10,10 @@ import type { ToolPolicy } from "../../src/policy.ts";
 import type { CrewOptions, Run } from "../../src/runtime.ts";
 import { openSqlite } from "../../src/sqlite/open.ts";
 import { uiFrames } from "../../src/stream/ui-frame.ts";
+import { FakeClock } from "../../src/testing/clock.ts";
 import { gate, makeCrew, reaches, tempStore } from "../support/crew.ts";
 import { call, refusal, results, scripted } from "../support/model.ts";
 import { until } from "../support/until.ts";
-import { HandClock } from "./hand-clock.ts";
 
 const inputSchema = z.object({}).loose();
 const down = () => {
@@ -48,9 +48,9 @@ async function eventsOf<T extends string>(run: Run<unknown>, type: T) {
 }
 
 /** Waits for the run in ticks of a clock that is the test's. */
-async function drive(clock: HandClock, isOver: () => Promise<unknown> | unknown, ms = 100): Promise<void> {
+async function drive(clock: FakeClock, isOver: () => Promise<unknown> | unknown, ms = 100): Promise<void> {
   await until("it is over", async () => {
-    clock.advance(ms);
+    clock.jump(ms);
     return isOver();
   });
 }
@@ -169,7 +169,7 @@ describe("a tool that is down", () => {
   });
 
   test("for a moment is tried again with the same key, three times at most, each after its back-off", async () => {
-    const clock = new HandClock();
+    const clock = new FakeClock();
     const tries: { at: number; key: string; attempt: number }[] = [];
     const busy = () => {
       const { key, attempt } = currentCall();
@@ -235,7 +235,7 @@ describe("a `once` tool whose response is lost", () => {
       },
     });
     // The hook is not asked before the call is over, or has had its moment: five seconds of the test's time.
-    const clock = new HandClock();
+    const clock = new FakeClock();
     const store = await openSqlite(tempStore(), { clock });
     const { run, told } = await found(f, { store, clock, worker: { lease: "1d" } });
     await drive(clock, async () => (await run.row()).status === "succeeded");

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Clock, systemClock } from "../../src/clock.ts";
 import { callModel } from "../../src/model/model.ts";
-import { type Ear, listen, type Patience } from "../../src/model/silence.ts";
+import { type Ear, listen, type Silence } from "../../src/model/silence.ts";
 import { FakeClock } from "../../src/testing/clock.ts";
 import { scripted } from "../support/model.ts";
 import { type Provider, startProvider } from "../support/provider.ts";
@@ -36,7 +36,7 @@ class CountingClock extends FakeClock {
   }
 }
 
-function call(timeouts: Patience, clock: Clock, { signal = new AbortController().signal, model = provider.model("m") } = {}) {
+function call(timeouts: Silence, clock: Clock, { signal = new AbortController().signal, model = provider.model("m") } = {}) {
   const chunks: string[] = [];
   const asked = {
     agent: { settings: { model }, tools: {} },

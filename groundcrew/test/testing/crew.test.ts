@@ -121,12 +121,15 @@ test("a clock sets off what a timer sets on its way, at its time; a jump sets ea
   expect(clock.now()).toBe(535);
 });
 
-test("the times of a clock are whole milliseconds, whatever delay it is asked for", async () => {
-  const clock = new FakeClock(0);
+test("the times of a clock are whole milliseconds, whatever it is asked for", async () => {
+  const clock = new FakeClock(0.25);
   let at = 0;
   clock.after(10 / 3, () => {
     at = clock.now();
   });
-  await clock.advance(10);
+  await clock.advance(10.5);
   expect(at).toBe(4);
+  expect(clock.now()).toBe(11);
+  clock.jump(-0.75);
+  expect(clock.now()).toBe(10);
 });

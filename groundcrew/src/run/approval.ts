@@ -1,0 +1,247 @@
+/**
+ * The gate that people keep (G9): what needs somebody's agreement is asked for, waited for without holding anything, and looked at
+ * once more before it begins. The store's row decides between those who decide; the journal says what came of it.
+ */
+import type { CheckedApprovers } from "../approval.ts";
+import { GroundcrewError } from "../errors.ts";
+import { MAX_APPROVAL_BYTES, MAX_APPROVALS_PER_MINUTE } from "../limits.ts";
+import { type Amendment, type ApprovalKind, type ApprovalRow, approvalId, type Verdict } from "../persistence/approval.ts";
+import type { ApprovalRequested, Fact } from "../persistence/event.ts";
+import type { ApprovalState } from "../persistence/fold.ts";
+import type { JsonValue } from "../persistence/json-value.ts";
+import { isOwn } from "../supervision/aside.ts";
+import { endByRuntime, entryOfRuntime, newsOf } from "../supervision/judge.ts";
+import { bind, rulesVersionOf, spentOf } from "../supervision/request.ts";
+import { type Action, nextAction } from "../supervision/schedule.ts";
+import type { Execution } from "./execution.ts";
+
+/** What somebody is to agree to. */
+export interface Ask {
+  kind: ApprovalKind;
+  step: string;
+  name: string;
+  input: JsonValue | undefined;
+  /** The version of what would run. */
+  tool: string;
+  rules: CheckedApprovers;
+  why: string;
+  context: readonly string[];
+}
+
+/** How it ended; never `superseded`. */
+export interface Agreed {
+  approval: string;
+  verdict: Verdict;
+}
+
+/** Another reason why what was agreed to must not run now; asked each time before it begins. */
+export type Recheck = (verdict: Verdict) => Promise<string | undefined>;
+
+/**
+ * Brings a question before those who may decide, and waits for what becomes of it. What is on record is not asked again, unless
+ * what would run is not what was asked for any more.
+ * Never returns when the run has to stop or wait.
+ */
+export async function agree(execution: Execution, ask: Ask, recheck: Recheck): Promise<Agreed> {
+  for (;;) {
+    const asked = latest(execution, ask.step);
+    const verdict = asked?.verdict;
+    if (!asked || asked.voided !== undefined || verdict?.outcome === "superseded") await request(execution, [ask]);
+    else if (!verdict && isStale(execution, asked, ask)) await supersede(execution, asked);
+    else if (!verdict) await wait(execution, asked, ask.rules);
+    else {
+      const why = verdict.outcome === "approved" ? (whyNot(execution, asked, verdict, ask) ?? (await recheck(verdict))) : undefined;
+      if (why === undefined) return { approval: asked.approval, verdict };
+      await execution.journal.commit({ type: "approval.voided", approval: asked.approval, why });
+    }
+  }
+}
+
+/** The run's own last request about the step; those of the run that it was forked from bind nobody here. */
+export function latest({ state, run }: Execution, step: string): ApprovalState | undefined {
+  return [...state.approvals.values()].findLast(({ approval, request }) => request.step === step && isOwn(run, approval));
+}
+
+/** Asks what is not asked for yet: all of it at once, so that people hear of it once. On disk when it returns. */
+export async function request(execution: Execution, asks: readonly Ask[]): Promise<void> {
+  const { journal } = execution;
+  for (const ask of asks) {
+    await untilCalm(execution);
+    journal.note(...factsOf(execution, ask));
+  }
+  if (asks.length === 0) return;
+  await execution.enter();
+  try {
+    await journal.commit();
+  } finally {
+    execution.leave();
+  }
+}
+
+/** The request; and where an earlier verdict covers it, that verdict. */
+function factsOf(execution: Execution, ask: Ask): Fact[] {
+  const fact = requestOf(execution, ask);
+  const covering = coverOf(execution, ask);
+  if (!covering?.verdict) return [fact];
+  const { similar: _similar, input: _input, ...verdict } = covering.verdict;
+  const { approval } = fact;
+  const now = execution.deps.clock.now();
+  const like: Verdict = { ...verdict, hash: fact.request.hash, at: now, channel: "runtime", reason: `like ${covering.approval}` };
+  return [
+    { ...fact, like: covering.approval },
+    { type: "approval.ended", id: `approval:${approval}:ended`, approval, verdict: like },
+  ];
+}
+
+function requestOf({ state, run, deps }: Execution, ask: Ask): ApprovalRequested {
+  const { kind, step, name, input, tool, rules, why, context } = ask;
+  const own = [...state.approvals.keys()].filter((approval) => isOwn(run, approval));
+  const rulesVersion = rulesVersionOf(rules);
+  const isEndless = rules.withinMs === null || rules.onExpire === "wait";
+  return {
+    type: "approval.requested",
+    approval: approvalId(run.id, own.length + 1),
+    to: rules.by,
+    ...(!isEndless && { until: deps.clock.now() + (rules.withinMs ?? 0) }),
+    request: {
+      kind,
+      name,
+      step,
+      agent: run.agent,
+      session: run.session,
+      user: run.principal.user,
+      ...(input !== undefined && { input }),
+      hash: bind({ run: run.id, step, name, tool, rules: rulesVersion, input }),
+      tool,
+      rules: rulesVersion,
+      why,
+      spent: spentOf(state),
+      context,
+      quorum: rules.quorum,
+      selfApproval: rules.selfApproval,
+      onExpire: rules.onExpire,
+    },
+  };
+}
+
+/** Why nobody can be asked: a person is shown all of it or nothing. */
+export function tooLarge({ input, name }: Pick<Ask, "input" | "name">): string | undefined {
+  const bytes = input === undefined ? 0 : Buffer.byteLength(JSON.stringify(input));
+  if (bytes <= MAX_APPROVAL_BYTES) return undefined;
+  return `What "${name}" would be approved for has ${bytes} bytes, and a person is shown ${MAX_APPROVAL_BYTES} at most. Give an address instead of the data.`;
+}
+
+/** An approval that says that calls like this need nobody: same tool, same rules, not too many, not too late. */
+function coverOf({ state, run, deps }: Execution, { kind, name, tool, rules }: Ask): ApprovalState | undefined {
+  if (kind !== "tool") return undefined;
+  const own = [...state.approvals.values()].filter(({ approval, request }) => isOwn(run, approval) && request.name === name);
+  return own.find(({ approval, request, verdict }) => {
+    const { similar } = verdict ?? {};
+    if (!similar || request.tool !== tool || request.rules !== rulesVersionOf(rules)) return false;
+    return deps.clock.now() < similar.until && own.filter(({ like }) => like === approval).length < similar.uses;
+  });
+}
+
+/** A run that asks all the time makes people say yes without looking: it stops until an operator says `retry`. */
+async function untilCalm(execution: Execution): Promise<void> {
+  const { state, deps } = execution;
+  const isFlooding = () => state.askedAt.filter((at) => at > deps.clock.now() - 60_000).length >= MAX_APPROVALS_PER_MINUTE;
+  if (!isFlooding()) return;
+  const detail = `it has asked for ${MAX_APPROVALS_PER_MINUTE} approvals within a minute. \`retry\` lets it go on asking`;
+  const take = () => state.askedAt.length === 0 || undefined;
+  await execution.block({ reason: "attention", code: "APPROVALS_FLOODED", dueAt: null, detail, take }, async () => {});
+}
+
+/** Whether what would run is another call than the one that was asked for: a deploy has changed the tool or its rules. */
+function isStale({ run }: Execution, { request }: ApprovalState, { step, name, tool, rules, input }: Ask): boolean {
+  return request.hash !== bind({ run: run.id, step, name, tool, rules: rulesVersionOf(rules), input });
+}
+
+/** Why what was approved must not run, if so. */
+function whyNot({ run, deps }: Execution, asked: ApprovalState, verdict: Verdict, ask: Ask): string | undefined {
+  const { step, name, tool, rules } = ask;
+  const input = verdict.input ?? ask.input;
+  if (asked.request.tool !== tool) return "the tool has changed since";
+  if (asked.request.rules !== rulesVersionOf(rules)) return "the rules have changed since";
+  if (verdict.hash !== bind({ run: run.id, step, name, tool, rules: rulesVersionOf(rules), input }))
+    return "the arguments are others than those approved";
+  if (rules.withinMs !== null && deps.clock.now() > verdict.at + rules.withinMs) return "it was approved too long ago";
+  return undefined;
+}
+
+async function supersede(execution: Execution, asked: ApprovalState): Promise<void> {
+  const { clock, supervision } = execution.deps;
+  const why = "the tool or its rules have changed";
+  await change(execution, asked.approval, (row) => endByRuntime(row, "superseded", why, clock.now(), supervision.channels));
+}
+
+/** Until somebody has decided, or it is time to remind, to escalate, or to say that nobody has. */
+async function wait(execution: Execution, asked: ApprovalState, rules: CheckedApprovers): Promise<void> {
+  const { clock } = execution.deps;
+  const action = nextAction(asked, rules);
+  const { name, kind } = asked.request;
+  const what = kind === "question" ? `an answer to "${name}"` : `an approval of "${name}"`;
+  const found = await execution.block(
+    {
+      reason: "approval",
+      dueAt: action?.at ?? null,
+      detail: `waiting for ${what} (${asked.approval}) by ${asked.to.join(" or ")}`,
+      take: () => (asked.verdict ? ("ended" as const) : action && clock.now() >= action.at ? ("due" as const) : undefined),
+    },
+    async (taken) => taken,
+  );
+  if (found === "due" && action) await act(execution, asked, action);
+}
+
+async function act(execution: Execution, asked: ApprovalState, action: Action): Promise<void> {
+  const { clock, supervision } = execution.deps;
+  await change(execution, asked.approval, (row) => {
+    if (action.do === "expire") return endByRuntime(row, "expired", "nobody decided in time", clock.now(), supervision.channels);
+    if (action.do === "remind") return remind(row, action, supervision.channels);
+    return escalate(row, action, supervision.channels);
+  });
+}
+
+function remind(row: ApprovalRow, { times }: Extract<Action, { do: "remind" }>, channels: readonly string[]): Amendment {
+  const next = { ...row, version: row.version + 1 };
+  return {
+    next,
+    signal: { id: `approval:${row.id}:reminded:${times}`, value: { type: "approval.reminded", times } },
+    audit: [entryOfRuntime(next, "approval.reminded", { times })],
+    deliveries: newsOf(next, "reminded", `${row.id}/${times}`, channels),
+  };
+}
+
+function escalate(row: ApprovalRow, { level, to: more }: Extract<Action, { do: "escalate" }>, channels: readonly string[]): Amendment {
+  const to = [...new Set([...row.to, ...more])];
+  const next = { ...row, version: row.version + 1, level, to };
+  return {
+    next,
+    signal: { id: `approval:${row.id}:escalated:${level}`, value: { type: "approval.escalated", level, to } },
+    audit: [entryOfRuntime(next, "approval.escalated", { level, to })],
+    deliveries: newsOf(next, "escalated", `${row.id}/${level}`, channels),
+  };
+}
+
+/** Changes the row and hears of it. Who was faster has told the run as well. */
+async function change(execution: Execution, approval: string, amend: (row: ApprovalRow) => Amendment): Promise<void> {
+  const { store } = execution.deps;
+  await execution.enter();
+  try {
+    for (;;) {
+      const row = await store.approval(approval);
+      if (!row) throw missing(execution.run.id, approval);
+      if (row.status !== "open") break;
+      if ((await store.amend(amend(row))).won) break;
+    }
+    execution.receive(await execution.ownSignals());
+    await execution.journal.commit();
+  } finally {
+    execution.leave();
+  }
+}
+
+function missing(run: string, approval: string): GroundcrewError {
+  const fix = "Restore it from a backup, or cancel the run.";
+  return new GroundcrewError("EVENT_UNREADABLE", `Approval ${approval} is in the journal of its run and not in the store.`, { run, fix });
+}
