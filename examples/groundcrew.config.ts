@@ -8,4 +8,4 @@ const { recall } = await import("./flow.ts");
 
 const store = process.env["GROUNDCREW_DEMO_STORE"];
 // biome-ignore lint/style/noDefaultExport: a config file is read by its default export
-export default groundcrew({ agents: [support, recall], ...(store && { store }) });
+export default groundcrew({ agents: [support, recall], people: { local: { roles: ["finance"] } }, ...(store && { store }) });

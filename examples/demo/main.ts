@@ -1,5 +1,6 @@
 /**
- * `npm run demo`: a support agent answers a customer while its process is killed twice, each time at the worst moment.
+ * `npm run demo`: a support agent answers a customer while its process is killed twice, each time at the worst moment; then a refund
+ * above the limit asks somebody, who answers at a second terminal. `npm run demo -- --unattended`: nobody does.
  * Everything it claims is checked at the end, and a claim that does not hold fails it.
  */
 import { mkdtempSync } from "node:fs";
@@ -9,12 +10,13 @@ import { setTimeout as wait } from "node:timers/promises";
 import { type Entry, type Ledger, startLedger } from "../support/ledger.ts";
 import { type ModelServer, startModelServer } from "../support/model-server.ts";
 import { isModelReal } from "../support/outside.ts";
-import { claims } from "./claims.ts";
+import { approvalAct, introduceUnattended } from "./approval.ts";
+import { type Claim, claims } from "./claims.ts";
 import { Reader } from "./reader.ts";
 import { heading, note, paint, say } from "./screen.ts";
 import { groundcrew, ServerProcess } from "./server-process.ts";
 
-const DEADLINE_MS = isModelReal() ? 180_000 : 55_000;
+const DEADLINE_MS = isModelReal() ? 180_000 : 90_000;
 const BANK_MS = 2_500;
 const PAUSE_MS = 700;
 const SESSION = "dana";
@@ -23,7 +25,11 @@ const startedAt = Date.now();
 const folder = mkdtempSync(join(tmpdir(), "groundcrew-demo-"));
 const store = join(folder, "crew.db");
 
+const isUnattended = process.argv.includes("--unattended");
+
 let current: ServerProcess | undefined;
+
+type Start = (port: string, what: string) => Promise<ServerProcess>;
 
 const impatience = setTimeout(() => fail(new Error(`Not over after ${DEADLINE_MS / 1000} seconds.`)), DEADLINE_MS);
 try {
@@ -49,12 +55,14 @@ async function demo(ledger: Ledger, model: ModelServer | undefined): Promise<boo
     GROUNDCREW_DEMO_STORE: store,
     GROUNDCREW_DEMO_LEDGER_URL: ledger.url,
     ...(model && { GROUNDCREW_DEMO_MODEL_URL: model.url }),
+    ...(isUnattended && { GROUNDCREW_DEMO_UNATTENDED: "1" }),
   };
-  const start = async (port: string, what: string) => {
+  const start: Start = async (port, what) => {
     current = await ServerProcess.start(port, env);
     note(`${what}: process ${current.pid} serves ${current.url}`);
     return current;
   };
+  if (isUnattended) return unattended(ledger, start);
   introduce(model);
   const first = await start("0", "server and worker");
   const reader = new Reader(first.url);
@@ -79,13 +87,6 @@ async function demo(ledger: Ledger, model: ModelServer | undefined): Promise<boo
   const reconnects = reader.resumedFrom.length;
   await reader.follow(await ask(reader, "Thanks! When will the money arrive?"));
 
-  heading("What happened, from the run's journal:  groundcrew show <run>");
-  await groundcrew("show", asked, "--store", store);
-
-  heading("What reached the outside world:");
-  for (const entry of ledger.entries()) say(`  ${told(entry)}`);
-
-  heading("Checked:");
   const checked = claims({
     entries: ledger.entries(),
     followed,
@@ -96,9 +97,35 @@ async function demo(ledger: Ledger, model: ModelServer | undefined): Promise<boo
     modelSteps: reader.items.filter((item) => item.type === "step.succeeded" && item.step.startsWith("model:")).length,
     conversation: (await reader.client.messages(SESSION)).map((message) => JSON.stringify(message)),
   });
-  for (const [what, isTrue] of checked) say(isTrue ? `  ${paint("green", "✓")} ${what}` : paint("red", `  ✗ NOT TRUE: ${what}`));
+  const approved = await approvalAct({ reader, ledger, isUnattended: false, ask: (prompt) => ask(reader, prompt) });
+
+  heading("What happened, from the run's journal:  groundcrew show <run>");
+  await groundcrew("show", asked, "--store", store);
+
+  heading("What reached the outside world:");
+  for (const entry of ledger.entries()) say(`  ${told(entry)}`);
+
+  heading("Checked:");
+  const isTrue = tell([...checked, ...approved]);
   await current?.stop();
   lookFurther(asked);
+  return isTrue;
+}
+
+/** `--unattended`: a refund above the limit, and nobody to ask. */
+async function unattended(ledger: Ledger, start: Start): Promise<boolean> {
+  introduceUnattended();
+  const reader = new Reader((await start("0", "server and worker")).url);
+  const claims = await approvalAct({ reader, ledger, isUnattended: true, ask: (prompt) => ask(reader, prompt) });
+  heading("Checked:");
+  const isTrue = tell(claims);
+  await current?.stop();
+  return isTrue;
+}
+
+/** @returns whether all of them are true. */
+function tell(checked: readonly Claim[]): boolean {
+  for (const [what, isTrue] of checked) say(isTrue ? `  ${paint("green", "✓")} ${what}` : paint("red", `  ✗ NOT TRUE: ${what}`));
   return checked.every(([, isTrue]) => isTrue);
 }
 

@@ -4,6 +4,7 @@ import { note, paint, say, write } from "./screen.ts";
 /** Somebody who follows a run through the HTTP API with the typed client, and tells what comes. */
 export class Reader {
   readonly client: Client;
+  readonly url: string;
   readonly items: FeedItem[] = [];
   /** The cursors from which the client took a broken stream up again. It does so by itself. */
   readonly resumedFrom: string[] = [];
@@ -12,6 +13,7 @@ export class Reader {
   readonly #names = new Map<string, string>();
 
   constructor(url: string) {
+    this.url = url;
     this.client = connect(url, { fetch: (input, init) => this.#fetch(input, init) });
   }
 
@@ -48,6 +50,11 @@ export class Reader {
     return this.items.some((item) => item.type === type && "step" in item && this.#names.get(item.step ?? "") === name);
   }
 
+  /** Whether the run's reader was told of this. */
+  has(run: string, type: FeedItem["type"]): boolean {
+    return this.items.some((item) => item.type === type && "approval" in item && item.approval.startsWith(`${run}.`));
+  }
+
   #show(item: FeedItem): void {
     switch (item.type) {
       case "step.started":
@@ -71,6 +78,12 @@ export class Reader {
       case "run.claimed":
         if (item.takeover) note(`run: taken over ${item.at - this.killedAt} ms after the kill`);
         return;
+      case "approval.requested":
+        return note(`run: asks ${item.to.join(" or ")} whether ${item.request.name} may run, because ${item.request.why}`);
+      case "approval.escalated":
+        return note(`run: nobody has answered; ${item.to.join(" or ")} may decide now`);
+      case "approval.ended":
+        return note(`run: ${item.verdict.outcome}${item.verdict.by.length > 0 ? ` by ${item.verdict.by.join(" and ")}` : ""}`);
       case "run.parked":
         return note(`run: waits, ${item.detail}`);
       default:

@@ -29,6 +29,7 @@ export interface LedgerOptions {
 const ORDERS = [
   { id: "A-1042", customer: "Dana Whitfield", email: "dana@example.com", item: "stoneware teapot", total: 84.5, delivered: "18 November" },
   { id: "A-1043", customer: "Luis Ortega", email: "luis@example.com", item: "reading lamp", total: 129, delivered: "20 November" },
+  { id: "A-1077", customer: "Dana Whitfield", email: "dana@example.com", item: "espresso machine", total: 429, delivered: "19 November" },
 ];
 
 const refundBody = z.object({ orderId: z.string(), amount: z.number().positive() });
