@@ -1,6 +1,6 @@
 /** Who must agree before something is done, and until when: what an author says beside a tool or in a flow. Checked at definition. */
 import { type Duration, duration } from "./clock.ts";
-import { GroundcrewError, misset } from "./errors.ts";
+import { type ErrorCode, GroundcrewError, misset } from "./errors.ts";
 import { DEFAULT_APPROVAL_MS, MAX_APPROVERS, MAX_ESCALATIONS, MAX_NAME_CHARS, MAX_QUORUM, MIN_REMIND_MS } from "./limits.ts";
 
 /** What a rule is told of the run. */
@@ -134,11 +134,11 @@ function checkEscalate(field: string, given: ApproverRules["escalate"], withinMs
   });
 }
 
-/** @throws GroundcrewError `POLICY_INVALID` */
-export function checkTargets(field: string, given: unknown): readonly string[] {
+/** @throws GroundcrewError with `code` */
+export function checkTargets(field: string, given: unknown, code: ErrorCode = "POLICY_INVALID"): readonly string[] {
   const targets = [given].flat();
   const isTarget = (target: unknown) =>
     target === REQUESTER || (typeof target === "string" && /^(user|role):.+$/s.test(target) && target.length <= MAX_NAME_CHARS);
   if (targets.length > 0 && targets.length <= MAX_APPROVERS && targets.every(isTarget)) return targets as string[];
-  throw misset(field, `"user:…", "role:…" or "${REQUESTER}", or a list of at most ${MAX_APPROVERS} of them`, given, "POLICY_INVALID");
+  throw misset(field, `"user:…", "role:…" or "${REQUESTER}", or a list of at most ${MAX_APPROVERS} of them`, given, code);
 }

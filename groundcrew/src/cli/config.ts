@@ -4,6 +4,7 @@ import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { GroundcrewError } from "../errors.ts";
 import type { Crew } from "../runtime.ts";
+import type { ServeOptions } from "../server/server.ts";
 import { known } from "./output.ts";
 
 const NAMES = ["groundcrew.config.ts", "groundcrew.config.js", "groundcrew.config.mjs"] as const;
@@ -40,9 +41,29 @@ export async function loadCrew(path: string, works: boolean): Promise<Crew> {
   });
 }
 
-async function load(path: string): Promise<{ default?: unknown }> {
+const SERVER_FIELDS = ["apiKeys", "jwt", "authenticate", "host", "port", "most"] as const;
+
+/** How the crew of a config file is served: its export `server`, where there is one. */
+export type ServerOptions = Pick<ServeOptions, (typeof SERVER_FIELDS)[number]>;
+
+/** @throws GroundcrewError `CONFIG_INVALID`. What the fields hold is looked at when the server starts. */
+export async function loadServerOptions(path: string): Promise<ServerOptions> {
+  const { server = {} } = await load(path);
+  const isObject = typeof server === "object" && server !== null;
+  const unknown = isObject ? Object.keys(server).find((field) => !SERVER_FIELDS.some((known) => known === field)) : "server";
+  if (unknown === undefined) return server as ServerOptions;
+  const what = isObject ? `\`server.${unknown}\` of ${path} is not an option` : `The export \`server\` of ${path} is no object`;
+  throw new GroundcrewError("CONFIG_INVALID", `${what}.`, { value: unknown, fix: `Known options: ${SERVER_FIELDS.join(", ")}.` });
+}
+
+interface ConfigModule {
+  default?: unknown;
+  server?: unknown;
+}
+
+async function load(path: string): Promise<ConfigModule> {
   try {
-    return (await import(pathToFileURL(path).href)) as { default?: unknown };
+    return (await import(pathToFileURL(path).href)) as ConfigModule;
   } catch (thrown) {
     const error = known(thrown);
     if (error.code !== "INTERNAL") throw error;

@@ -2,7 +2,7 @@
 import { isError } from "../errors.ts";
 import type { Crew } from "../runtime.ts";
 import { type Invocation, oneOf, parseCount } from "./arguments.ts";
-import { loadCrew, requireConfig } from "./config.ts";
+import { loadCrew, loadServerOptions, requireConfig, type ServerOptions } from "./config.ts";
 import { type ExitCode, exit } from "./exit.ts";
 import { DEV_VARIABLE, type DevMessage, watchModules } from "./modules.ts";
 import type { Output } from "./output.ts";
@@ -18,12 +18,13 @@ export async function serve(call: Invocation, out: Output): Promise<ExitCode> {
   const tell = toDev();
   if (tell) watchModules(tell);
   const crew = await loadCrew(path, role !== "api");
+  const options = await loadServerOptions(path);
   const stop = untilTold();
   try {
     const serving =
       role === "worker"
         ? undefined
-        : await listen(crew, address).catch((error: unknown) => {
+        : await listen(crew, { ...options, ...address }).catch((error: unknown) => {
             if (isError(error, "ADDRESS_IN_USE")) tell?.({ isPortTaken: true });
             throw error;
           });
@@ -51,10 +52,10 @@ export function addressOf(call: Invocation): Address {
   return { ...(host !== undefined && { host }), ...(port !== undefined && { port: parseCount(port, "port", 0, MAX_PORT) }) };
 }
 
-async function listen(crew: Crew, address: Address) {
+async function listen(crew: Crew, options: ServerOptions) {
   const server = await import("../server/server.ts");
-  const apiKeys = (process.env["GROUNDCREW_API_KEY"] ?? "").split(",").filter((key) => key !== ""); // several while one is replaced
-  return server.serve(crew, { ...address, apiKeys });
+  const ofServices = (process.env["GROUNDCREW_API_KEY"] ?? "").split(",").filter((key) => key !== ""); // several while one is replaced
+  return server.serve(crew, { ...options, apiKeys: [...(options.apiKeys ?? []), ...ofServices] });
 }
 
 async function announce(crew: Crew, role: string, url: string | undefined, out: Output): Promise<void> {

@@ -72,11 +72,12 @@ function isErrorBody(body: unknown): body is ErrorBody {
   return typeof (body as ErrorBody | undefined)?.error?.code === "string";
 }
 
-/** The server's error as it was thrown there, as far as it was told. */
-export function toError({ error: { code, message, detail, reference, retry_after } }: ErrorBody): GroundcrewError {
+/** The server's error as it was thrown there, as far as it was told. Of a request that was decided, `value` says by whom and when. */
+export function toError({ error: { code, message, detail, reference, retry_after, decided } }: ErrorBody): GroundcrewError {
   return new GroundcrewError(toCode(code), detail ?? (reference === undefined ? message : `${message} (reference ${reference})`), {
     ...(reference !== undefined && { run: reference }),
     ...(retry_after !== undefined && { retryAfterMs: retry_after * 1000 }),
+    ...(decided && { value: decided }),
   });
 }
 

@@ -48,7 +48,7 @@ export function createApp(crew: Crew, options: AppOptions = {}): Hono<ServerEnv>
   app.notFound((c) => {
     throw new GroundcrewError("ROUTE_NOT_FOUND", `There is no ${c.req.method} ${c.req.path}. See /openapi.json.`);
   });
-  app.use(dropBodyOfHead, sniffNothing);
+  app.use(dropBodyOfHead, sniffNothing, hangUp);
   app.route("/v1", linkRoutes(crew, admission)); // what is brought here says who asks, and no browser adds it by itself
   app.route("/v1", slackRoutes(crew, admission, report));
   app.use(refuseForeignPages(isOpen(options)));
@@ -79,6 +79,12 @@ async function dropBodyOfHead(c: Context, next: Next): Promise<void> {
 async function sniffNothing(c: Context, next: Next): Promise<void> {
   await next();
   c.res.headers.set("x-content-type-options", "nosniff");
+}
+
+/** What was refused for its size, or unread, leaves the connection with the rest of it: who sends the next request there would get no answer. */
+async function hangUp(c: Context, next: Next): Promise<void> {
+  await next();
+  if (c.req.method === "POST" && (c.res.status === 413 || c.res.status === 429)) c.res.headers.set("connection", "close");
 }
 
 type Validated = Parameters<NonNullable<OpenAPIHono["defaultHook"]>>[0];

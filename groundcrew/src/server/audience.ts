@@ -38,22 +38,31 @@ export function itemFor(principal: Principal, item: FeedItem): FeedItem {
     case "run.parked":
       return { ...item, detail: HIDDEN };
     case "approval.requested":
-      return { ...item, to: [], request: { ...item.request, why: HIDDEN } };
+      return { ...item, to: [], request: { ...item.request, why: HIDDEN, rules: HIDDEN } };
     case "approval.escalated":
       return { ...item, to: [] };
     case "approval.ended": {
-      const { reason: _reason, answer: _answer, ...verdict } = item.verdict;
+      const { reason: _reason, answer: _answer, similar: _similar, ...verdict } = item.verdict;
       return { ...item, verdict: { ...verdict, by: [] } };
     }
     case "approval.voided":
     case "approval.skipped":
-    case "run.paused":
       return { ...item, why: HIDDEN };
+    case "run.paused":
+    case "run.resumed":
+    case "limit.raised":
+      return withoutWhom(item);
     case "run.claimed":
       return { ...item, worker: HIDDEN };
     default:
       return item;
   }
+}
+
+/** Which operator it was, and what they thought of it. */
+function withoutWhom(item: Extract<FeedItem, { type: "run.paused" | "run.resumed" | "limit.raised" }>): FeedItem {
+  const { from: _from, ...rest } = item;
+  return rest.type === "run.paused" ? { ...rest, why: HIDDEN } : rest;
 }
 
 function plain(error: ErrorRecord): ErrorRecord {
@@ -83,7 +92,7 @@ function summaryOf({ status, reason, code, dueAt, error, degraded }: RunView): s
     case "running":
       return without === undefined ? "Running." : `Running ${without}.`;
     case "parked":
-      if (code !== null || reason === "retry") return parkedText(reason ?? "attention", code ?? undefined);
+      if (code !== null || reason === "retry" || reason === "approval") return parkedText(reason ?? "attention", code ?? undefined);
       return dueAt === null ? "Waiting for somebody." : "Waiting; it goes on by itself.";
     case "succeeded":
       return without === undefined ? "Done." : `Done, ${without}.`;

@@ -206,7 +206,7 @@ function stillMay(row: ApprovalRow, { by, roles }: Vote, people: People): boolea
 }
 
 function delegate(row: ApprovalRow, word: Extract<Word, { do: "delegate" }>, actor: Actor): Amendment {
-  const to = checkTargets("to", word.to);
+  const to = checkTargets("to", word.to, "INPUT_INVALID");
   if (to.includes(REQUESTER) && !row.request.selfApproval) throw forbidden(row, "it may not be handed to whoever the run works for.");
   const all = [...new Set([...row.to, ...to])];
   if (all.length > MAX_APPROVERS) throw invalid("to", `such that at most ${MAX_APPROVERS} may decide`, to);

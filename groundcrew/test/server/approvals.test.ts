@@ -1,263 +1,256 @@
-/** Approvals over HTTP: who may see and decide what, by keys, tokens, Slack and links; and what is refused. */
-import { createHmac } from "node:crypto";
-import { exportJWK, generateKeyPair, SignJWT } from "jose";
-import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { makeLink } from "../../src/notify/link.ts";
-import { slack } from "../../src/notify/slack.ts";
-import { buttonValue } from "../../src/notify/slack-message.ts";
-import type { Run } from "../../src/runtime.ts";
-import { type AccessOptions, type Serving, serve } from "../../src/server/server.ts";
-import type { TestCrew } from "../../src/testing/crew.ts";
-import { ask, type Desk, open, refunds } from "../supervision/ground.ts";
+/** Approvals over HTTP: who sees and decides what, by a key; and what is refused, in which words. */
+import { expect, test } from "vitest";
+import { testCrew } from "../../src/testing/crew.ts";
+import type { ApprovalsPage, ApprovalView } from "../../src/wire-approvals.ts";
+import { HOSTILE } from "../notify/ground.ts";
+import { ask, refunds, supportAgent } from "../supervision/ground.ts";
+import { tempStore } from "../support/crew.ts";
+import { codeOf, errorOf, openDesk, people, recordsOf, serveDesk } from "./desk.ts";
 
-const SECRET = "a secret of more than 32 characters, for links";
-const SIGNING = "slacks-signing-secret";
-const key = (name: string) => `${name}-`.padEnd(40, "0");
+const view = async (response: Response) => (await response.json()) as ApprovalView;
+const page = async (response: Response) => (await response.json()) as ApprovalsPage;
 
-const people = {
-  ana: { roles: ["finance"], slack: "U0ANA", email: "ana@example.com" },
-  bo: { roles: ["finance"], slack: "U0BO" },
-};
-const apiKeys = [
-  key("service"),
-  { key: key("ana"), user: "ana", person: true },
-  { key: key("bo"), user: "bo", person: true },
-  { key: key("agent"), user: "agent", roles: ["finance", "operator"] },
-  { key: key("reader"), user: "ana", person: true, scopes: ["read"] as const },
-  { key: key("customer"), user: "customer", person: true },
-  { key: key("stranger"), user: "zoe", person: true },
-  { key: key("abroad"), user: "olga", person: true, tenant: "other", roles: ["operator", "finance"] },
-  { key: key("olga"), user: "olga", person: true, roles: ["operator"] },
-];
-
-let desk: Desk;
-let crew: TestCrew;
-let server: Serving;
-let run: Run;
-let id: string;
-let jwks: { keys: object[] };
-let privateKey: Parameters<SignJWT["sign"]>[0];
-
-beforeAll(async () => {
-  const pair = await generateKeyPair("RS256");
-  privateKey = pair.privateKey;
-  jwks = { keys: [{ ...(await exportJWK(pair.publicKey)), kid: "k1", alg: "RS256" }] };
-});
-
-async function begin(access: AccessOptions = {}): Promise<void> {
-  const channels = [slack({ token: "xoxb-none", signingSecret: SIGNING, channel: "C1", apiUrl: "http://127.0.0.1:9/" })];
-  desk = await open([refunds(250), "Done."], {}, { people, supervision: { channels, secret: SECRET }, onTrouble: () => {} });
-  crew = desk.crew;
-  const jwt = { issuer: "https://id.example", audience: "crew", jwks: jwks as never, roles: "groups" };
-  server = await serve(crew, { port: 0, apiKeys: apiKeys as never, jwt, report: () => {}, ...access });
-  run = await ask(crew);
-  id = (await crew.approvals())[0]?.id ?? "";
-}
-
-beforeEach(() => begin());
-afterEach(() => server.close());
-
-function send(path: string, who: string, body?: unknown, headers: Record<string, string> = {}): Promise<Response> {
-  const authorization = { authorization: `Bearer ${who.includes(".") ? who : key(who)}` };
-  const init = body === undefined ? {} : { method: "POST", body: JSON.stringify(body) };
-  return fetch(`${server.url}${path}`, { ...init, headers: { "content-type": "application/json", ...authorization, ...headers } });
-}
-
-const approve = (who: string, body: unknown = {}) => send(`/v1/approvals/${id}/approve`, who, body);
-const codeOf = async (response: Response) => ((await response.json()) as { error: { code: string } }).error.code;
-
-describe("over HTTP", () => {
-  test("an inbox holds what one may decide, and nothing else", async () => {
-    const inbox = async (who: string) => ((await (await send("/v1/approvals", who)).json()) as { approvals: { id: string }[] }).approvals;
-    expect(await inbox("ana")).toMatchObject([{ id, request: { input: { order: "o1", amount: 250 } } }]);
-    for (const who of ["service", "agent", "customer", "stranger", "abroad", "olga"]) expect(await inbox(who), who).toEqual([]);
-    expect((await send("/v1/approvals?all=true", "ana")).status).toBe(403);
-    expect(await (await send("/v1/approvals?all=true", "olga")).json()).toMatchObject({ approvals: [{ id }] });
+test("an inbox holds what one may decide, and nothing else", async () => {
+  const { get, id } = await openDesk();
+  expect(await page(await get("/v1/approvals", "ana"))).toMatchObject({
+    approvals: [{ id, request: { input: { order: "o1", amount: 250 } } }],
+    next: null,
   });
-
-  test("only those who are asked decide; a key that is nobody's never does, whatever its roles", async () => {
-    expect(await codeOf(await approve("service"))).toBe("FORBIDDEN");
-    expect(await codeOf(await approve("agent"))).toBe("FORBIDDEN");
-    expect(await codeOf(await approve("customer"))).toBe("FORBIDDEN");
-    expect(await codeOf(await approve("reader"))).toBe("FORBIDDEN");
-    expect(await codeOf(await approve("olga"))).toBe("FORBIDDEN");
-    for (const who of ["stranger", "abroad"]) expect((await approve(who)).status, who).toBe(404);
-    expect(desk.ledger).toEqual([]);
-    expect((await approve("ana")).status).toBe(200);
-    await crew.settle(run);
-    expect(desk.ledger).toHaveLength(1);
-  });
-
-  test("the second to decide is told who was first, and when", async () => {
-    const both = await Promise.all([approve("ana"), approve("bo")]);
-    expect(both.map(({ status }) => status).sort()).toEqual([200, 409]);
-    const late = both.find(({ status }) => status === 409);
-    expect(await late?.json()).toMatchObject({
-      error: { code: "APPROVAL_ENDED", detail: expect.stringMatching(/approved by (ana|bo) at 20\d\d-/) },
-    });
-    expect((await approve("ana")).status).toBe(409); // a double click
-  });
-
-  test("what is no decision is refused before anything is asked of it", async () => {
-    expect((await send(`/v1/approvals/${id}/deny`, "ana", {})).status).toBe(400);
-    expect((await approve("ana", { input: { order: 1, amount: "x" } })).status).toBe(400);
-    expect((await approve("ana", { input: { order: "o1", amount: 1, more: true } })).status).toBe(400);
-    expect((await approve("ana", { aproved: true })).status).toBe(400);
-    expect((await approve("ana", { input: { order: "x".repeat(5_000_000), amount: 1 } })).status).toBe(413);
-    expect((await approve("ana", { similar: { uses: 0, within: "1h" } })).status).toBe(400);
-    expect((await send("/v1/approvals/nonsense/approve", "ana", {})).status).toBe(404);
-    expect((await crew.approval(id)).status).toBe("open");
-  });
-
-  test("an owner who may not decide sees what is asked, and not who is, nor what they said", async () => {
-    const view = (await (await send(`/v1/approvals/${id}`, "customer")).json()) as {
-      to: string[];
-      request: { why: string; input: unknown };
-    };
-    expect(view).toMatchObject({ to: [], votes: [], request: { why: "", input: { order: "o1", amount: 250 } } });
-    const told = await (await send(`/v1/runs/${run.id}`, "customer")).text();
-    expect(told).not.toContain("finance");
-  });
-
-  test("somebody with a token is that person, with the roles that it gives", async () => {
-    const token = (claims: object, more: Partial<{ iss: string; aud: string; exp: string }> = {}) =>
-      new SignJWT({ groups: ["finance"], ...claims })
-        .setProtectedHeader({ alg: "RS256", kid: "k1" })
-        .setIssuer(more.iss ?? "https://id.example")
-        .setAudience(more.aud ?? "crew")
-        .setSubject("tess")
-        .setExpirationTime(more.exp ?? "5m")
-        .sign(privateKey);
-    const none = `${Buffer.from('{"alg":"none"}').toString("base64url")}.${Buffer.from('{"sub":"tess","groups":["finance"]}').toString("base64url")}.`;
-    const bad = [
-      await token({}, { iss: "https://evil.example" }),
-      await token({}, { aud: "other" }),
-      await token({}, { exp: "-5m" }),
-      none,
-    ];
-    for (const one of bad) expect((await send(`/v1/approvals/${id}/approve`, one, {})).status).toBe(401);
-    const hs = await new SignJWT({ groups: ["finance"] })
-      .setProtectedHeader({ alg: "HS256" })
-      .setIssuer("https://id.example")
-      .setAudience("crew")
-      .setSubject("tess")
-      .setExpirationTime("5m")
-      .sign(Buffer.from(JSON.stringify(jwks.keys[0])));
-    expect((await send(`/v1/approvals/${id}/approve`, hs, {})).status).toBe(401);
-    expect((await send(`/v1/approvals/${id}/approve`, await token({ groups: [] }), {})).status).toBe(404);
-    const approved = await send(`/v1/approvals/${id}/approve`, await token({}), {});
-    expect(await approved.json()).toMatchObject({ verdict: { by: ["tess"] } });
-  });
-
-  test("steering, stops and the audit log are for operators, and stops for those who run the service", async () => {
-    expect((await send(`/v1/runs/${run.id}/pause`, "customer", { why: "x" })).status).toBe(403);
-    expect((await send(`/v1/runs/${run.id}/pause`, "olga", { why: "look" })).status).toBe(202);
-    expect((await send(`/v1/runs/${run.id}/resume`, "olga", {})).status).toBe(202);
-    expect((await send("/v1/stops", "abroad", { why: "x" })).status).toBe(403);
-    expect(await (await send("/v1/stops", "olga", { why: "harm" })).json()).toMatchObject({ stop: { agent: "*", by: "olga" } });
-    expect(await (await send("/v1/stops", "olga")).json()).toMatchObject({ stops: [{ why: "harm" }] });
-    expect(await (await send("/v1/stops/lift", "olga", {})).json()).toEqual({ lifted: true });
-    expect((await send("/v1/audit", "ana")).status).toBe(403);
-    const { records } = (await (await send("/v1/audit", "olga")).json()) as { records: { record: string }[] };
-    expect(records.map(({ record }) => JSON.parse(record).action)).toEqual([
-      "approval.requested",
-      "run.paused",
-      "run.resumed",
-      "stop.set",
-      "stop.lifted",
-    ]);
-  });
-});
-
-describe("in Slack", () => {
-  function click(user: string, { action = "approve", value = "", at = Date.now(), secret = SIGNING } = {}): Promise<Response> {
-    const payload = { type: "block_actions", user: { id: user }, actions: [{ action_id: action, value }] };
-    const body = new URLSearchParams({ payload: JSON.stringify(payload) }).toString();
-    const timestamp = String(Math.floor(at / 1_000));
-    const signature = `v0=${createHmac("sha256", secret).update(`v0:${timestamp}:${body}`).digest("hex")}`;
-    const headers = {
-      "content-type": "application/x-www-form-urlencoded",
-      "x-slack-request-timestamp": timestamp,
-      "x-slack-signature": signature,
-    };
-    return fetch(`${server.url}/v1/channels/slack`, { method: "POST", headers, body });
+  for (const who of ["service", "agent", "customer", "zoe", "olga-abroad", "olga"]) {
+    expect((await page(await get("/v1/approvals", who))).approvals, who).toEqual([]);
   }
-  const button = async () => buttonValue(id, (await crew.approval(id)).request.hash);
-  const textOf = async (response: Response) => ((await response.json()) as { text: string }).text;
-
-  test("a click decides, and every click gets an answer, also of those who may not, or come too late", async () => {
-    const value = await button();
-    expect(await textOf(await click("U0NOBODY", { value }))).toContain("not known");
-    expect(await textOf(await click("U0ANA", { value: "forged" }))).toContain("not one of ours");
-    expect(await textOf(await click("U0ANA", { value }))).toMatch(/^approved by ana at /);
-    expect(await textOf(await click("U0BO", { value }))).toMatch(/is approved by ana at /);
-    await crew.settle(run);
-    expect(desk.ledger).toHaveLength(1);
-  });
-
-  test("what Slack has not signed, or has signed long ago, changes nothing", async () => {
-    const value = await button();
-    expect((await click("U0ANA", { value, secret: "another" })).status).toBe(401);
-    expect((await click("U0ANA", { value, at: Date.now() - 10 * 60_000 })).status).toBe(401);
-    expect((await click("U0ANA", { value, at: Date.now() + 10 * 60_000 })).status).toBe(401);
-    expect((await crew.approval(id)).status).toBe("open");
-  });
-
-  test("a button beside other arguments than those on the table decides nothing", async () => {
-    const value = buttonValue(id, "0".repeat(64));
-    expect(await textOf(await click("U0ANA", { value }))).toContain("edited since");
-    expect((await crew.approval(id)).status).toBe("open");
-  });
 });
 
-describe("by a link", () => {
-  const linkFor = (user: string, more: object = {}) =>
-    `${server.url}/v1/link/${makeLink(SECRET, { approval: id, user, tenant: "default", delivery: `email/${user}`, expires: Date.now() + 60_000, ...more })}`;
-  const post = async (url: string, decision: string, reason = "") => {
-    const { hash } = (await crew.approval(id)).request;
-    return fetch(url, { method: "POST", body: new URLSearchParams({ decision, reason, hash }) });
-  };
+test("operators see what others have to decide, of their own tenant; nobody else does", async () => {
+  const { get, id } = await openDesk();
+  expect(await codeOf(await get("/v1/approvals?all=true", "ana"))).toBe("FORBIDDEN");
+  expect(await page(await get("/v1/approvals?all=true", "olga"))).toMatchObject({ approvals: [{ id }] });
+  expect(await page(await get("/v1/approvals?all=true&status=denied", "olga"))).toMatchObject({ approvals: [] });
+  expect(await page(await get("/v1/approvals?all=true", "olga-abroad"))).toMatchObject({ approvals: [] });
+  expect(await codeOf(await get("/v1/approvals?status=open", "olga"))).toBe("INPUT_INVALID"); // it would be ignored
+});
 
-  test("a scanner that opens it, however often, changes nothing; the form decides, once", async () => {
-    const url = linkFor("ana");
-    for (let n = 0; n < 3; n++) expect(await (await fetch(url)).text()).toContain("support asks to call refund");
-    await fetch(url, { method: "HEAD" });
-    expect((await crew.approval(id)).status).toBe("open");
-    expect(await (await post(url, "approve")).text()).toContain("approved by ana");
-    await post(url, "deny");
-    expect((await crew.approval(id)).status).toBe("approved");
-    expect(await (await fetch(url)).text()).toContain("Already decided");
-    await crew.settle(run);
-    expect(desk.ledger).toHaveLength(1);
-  });
+test("an inbox comes in pages, each request once, and a stranger's request is no place to go on behind", async () => {
+  const { get, crew } = await openDesk({ script: [refunds(1, 2, 3, 4, 5), "Done."] });
+  const all = (await crew.approvals()).map(({ id }) => id);
+  const found: string[] = [];
+  for (let next: string | null = ""; next !== null; ) {
+    const one: ApprovalsPage = await page(await get(`/v1/approvals?limit=2${next && `&before=${next}`}`, "ana"));
+    found.push(...one.approvals.map(({ id }) => id));
+    next = one.next;
+  }
+  expect(found).toEqual(all);
+  expect((await get(`/v1/approvals?before=${all[0]}`, "zoe")).status).toBe(404);
+});
 
-  test("one that was altered, has run out, or is somebody's who lost the role, decides nothing", async () => {
-    const url = linkFor("ana");
-    const altered = url.replace(/.$/, (last) => (last === "A" ? "B" : "A"));
-    expect((await fetch(altered)).status).toBeGreaterThanOrEqual(400);
-    expect((await post(linkFor("ana", { expires: Date.now() - 1 }), "approve")).status).toBeGreaterThanOrEqual(400);
-    expect((await post(linkFor("gone"), "approve")).status).toBeGreaterThanOrEqual(400);
-    expect((await post(linkFor("customer"), "approve")).status).toBeGreaterThanOrEqual(400);
-    expect((await crew.approval(id)).status).toBe("open");
-  });
+test("only those who are asked decide; a key that is nobody's never does, whatever its roles", async () => {
+  const { say, crew, run, ledger } = await openDesk();
+  for (const who of ["service", "agent", "customer", "olga"]) expect(await codeOf(await say(who)), who).toBe("FORBIDDEN");
+  for (const who of ["zoe", "olga-abroad"]) expect(await codeOf(await say(who)), who).toBe("APPROVAL_NOT_FOUND");
+  expect(ledger).toEqual([]);
+  expect((await say("ana")).status).toBe(200);
+  await crew.settle(run);
+  expect(ledger).toHaveLength(1);
+  expect((await crew.approval((await crew.approvals())[0]?.id ?? "")).verdict).toMatchObject({ by: ["ana"], channel: "api" });
+});
 
-  test("hostile arguments are shown complete, and do nothing", async () => {
-    const nasty = `<script>alert(1)</script>\u202eevil <!channel> ${"x".repeat(10_000)}`;
-    const { crew: other } = await open(
-      [{ calls: [{ tool: "refund", input: { order: nasty, amount: 1 } }] }, "no"],
-      {},
-      { people, supervision: { secret: SECRET } },
-    );
-    const served = await serve(other, { port: 0, apiKeys: [key("service")], report: () => {} });
-    await ask(other);
-    const approval = (await other.approvals())[0]?.id ?? "";
-    const token = makeLink(SECRET, { approval, user: "ana", tenant: "default", delivery: "d", expires: Date.now() + 60_000 });
-    const response = await fetch(`${served.url}/v1/link/${token}`);
-    const html = await response.text();
-    await served.close();
-    expect(html).not.toContain("<script>alert");
-    expect(html).not.toContain("\u202e");
-    expect(html).toContain("x".repeat(10_000));
-    expect(response.headers.get("content-security-policy")).toContain("default-src 'none'");
+test("whoever tried and was not allowed is on record, each in the log of their own tenant", async () => {
+  const { say, crew } = await openDesk();
+  for (const who of ["agent", "customer", "zoe", "olga-abroad"]) await say(who);
+  const refused = async (tenant?: string) => (await recordsOf(crew, tenant)).filter(({ action }) => action === "approval.refused");
+  expect((await refused()).map(({ actor }) => actor)).toEqual([
+    { kind: "service", id: "agent" },
+    { kind: "person", id: "customer" },
+    { kind: "person", id: "zoe" },
+  ]);
+  expect(await refused("other")).toMatchObject([{ actor: { id: "olga-abroad" } }]);
+});
+
+test("of many who decide at once one wins, and everybody else is told who, and when", async () => {
+  const { say, crew, run, ledger, id } = await openDesk();
+  const before = Date.now();
+  const all = await Promise.all(
+    Array.from({ length: 20 }, (_, n) =>
+      say(n % 2 === 0 ? "ana" : "bo", n % 3 === 0 ? "deny" : "approve", n % 3 === 0 ? { reason: "no" } : {}),
+    ),
+  );
+  const won = all.filter(({ status }) => status === 200);
+  const lost = all.filter(({ status }) => status === 409);
+  expect([won.length, lost.length]).toEqual([1, 19]);
+  const { status, verdict } = await crew.approval(id);
+  for (const response of lost) {
+    const error = await errorOf(response);
+    expect(error).toMatchObject({ code: "APPROVAL_ENDED", decided: { status, by: verdict?.by, at: verdict?.at } });
+    expect(error.detail).toContain(`is ${status} by ${verdict?.by[0]} at 20`);
+  }
+  expect(verdict?.at).toBeGreaterThanOrEqual(before - 60_000);
+  await crew.settle(run);
+  expect(ledger).toHaveLength(status === "approved" ? 1 : 0);
+});
+
+test("a double click is told that it is decided, also by oneself", async () => {
+  const { say } = await openDesk();
+  expect((await say("ana")).status).toBe(200);
+  const again = await say("ana");
+  expect([again.status, (await errorOf(again)).decided]).toEqual([409, { status: "approved", by: ["ana"], at: expect.any(Number) }]);
+});
+
+test("what has expired, was cancelled or is finished cannot be decided any more", async () => {
+  const expired = await openDesk({ policy: { within: "1h" } });
+  expired.crew.clock.jump(2 * 3_600_000); // nobody has looked at it yet
+  expect(await errorOf(await expired.say("ana"))).toMatchObject({ code: "APPROVAL_ENDED", decided: { status: "expired", by: [] } });
+  await expired.crew.settle(expired.run);
+  expect(await errorOf(await expired.say("ana"))).toMatchObject({ code: "APPROVAL_ENDED", decided: { status: "expired", by: [] } });
+  expect(expired.ledger).toEqual([]);
+
+  const cancelled = await openDesk();
+  expect((await cancelled.post(`/v1/runs/${cancelled.run.id}/cancel`, "olga", { why: "not needed" })).status).toBe(202);
+  expect([200, 409]).toContain((await cancelled.say("ana")).status); // whichever came first: it is cancelled all the same
+  await cancelled.crew.settle(cancelled.run);
+  expect(await errorOf(await cancelled.say("ana"))).toMatchObject({ code: "APPROVAL_ENDED", decided: { status: expect.any(String) } });
+  expect(cancelled.ledger).toEqual([]);
+
+  const finished = await openDesk();
+  await finished.say("bo");
+  await finished.crew.settle(finished.run);
+  expect(await errorOf(await finished.say("ana", "deny", { reason: "late" }))).toMatchObject({
+    decided: { status: "approved", by: ["bo"] },
   });
+  expect(finished.ledger).toHaveLength(1);
+});
+
+test("what is no decision is refused before anything is asked of it", async () => {
+  const { say, post, crew, id, ledger } = await openDesk();
+  const bad: [what: string, body: unknown, status: number][] = [
+    ["deny", {}, 400],
+    ["deny", { reason: " " }, 400],
+    ["deny", { reason: "x".repeat(2_001) }, 400],
+    ["answer", { answer: "yes" }, 400], // it is no question
+    ["delegate", { to: [] }, 400],
+    ["delegate", { to: "everybody" }, 400],
+    ["delegate", { to: "requester" }, 403],
+    ["approve", { input: { order: 1, amount: "x" } }, 400],
+    ["approve", { input: { order: "o1", amount: 1, more: true } }, 400],
+    ["approve", { input: null }, 400],
+    ["approve", { aproved: true }, 400],
+    ["approve", { similar: { uses: 0, within: "1h" } }, 400],
+    ["approve", { similar: { uses: 5, within: "soon" } }, 400],
+    ["approve", { input: { order: "x".repeat(5_000_000), amount: 1 } }, 413],
+    ["approve", { input: { order: "x".repeat(200_000), amount: 1 } }, 413],
+    ["deny", { reason: "x".repeat(1_200_000) }, 413], // a decision has nothing to say in so many words
+    ["approve", [], 400],
+    ["forget", {}, 404],
+  ];
+  for (const [what, body, status] of bad) {
+    expect((await say("ana", what, body)).status, `${what} ${JSON.stringify(body).slice(0, 80)}`).toBe(status);
+  }
+  for (const other of ["nonsense", `${id}0`, "run_0.1", "%00.1", "..%2F1"]) {
+    expect((await post(`/v1/approvals/${other}/approve`, "ana")).status, other).toBe(404);
+  }
+  expect(await crew.approval(id)).toMatchObject({ status: "open", votes: [] });
+  expect(ledger).toEqual([]);
+});
+
+test("edited arguments are what runs, and both versions are on record", async () => {
+  const { say, crew, run, ledger, id } = await openDesk();
+  const asked = (await crew.approval(id)).request.hash;
+  const decided = await view(await say("ana", "approve", { input: { order: "o1", amount: 100 }, reason: "half of it" }));
+  expect(decided.verdict).toMatchObject({ outcome: "approved", input: { order: "o1", amount: 100 } });
+  await crew.settle(run);
+  expect(ledger).toEqual([{ order: "o1", amount: 100, key: id }]);
+  const record = (await recordsOf(crew)).find(({ action }) => action === "approval.approved");
+  expect(record).toMatchObject({ reason: "half of it", detail: { asked, input: { order: "o1", amount: 100 } } });
+  expect(record?.detail?.["hash"]).not.toBe(asked);
+});
+
+test("a yes is about what was shown: when somebody has edited it since, it counts for nothing", async () => {
+  const { say, crew, id, ledger, run } = await openDesk({ policy: { quorum: 2 } });
+  const { hash } = (await crew.approval(id)).request;
+  await say("bo", "approve", { input: { order: "o1", amount: 9_000 } });
+  const stale = await say("ana", "approve", { hash });
+  expect([stale.status, (await errorOf(stale)).detail]).toEqual([400, expect.stringContaining("edited since")]);
+  // The arguments as first asked for, named as such, are a proposal of their own.
+  expect(await view(await say("ana", "approve", { input: { order: "o1", amount: 250 } }))).toMatchObject({ status: "open" });
+  expect(await view(await say("bo", "approve", { hash }))).toMatchObject({ status: "approved" });
+  await crew.settle(run);
+  expect(ledger).toMatchObject([{ order: "o1", amount: 250 }]);
+});
+
+test("whoever lost the role since the request, or since the vote, does not count", async () => {
+  const store = tempStore();
+  const agents = [supportAgent([], [refunds(250), "Done."], { quorum: 2 })];
+  const before = await testCrew(agents, { store, people });
+  await ask(before);
+  const id = (await before.approvals())[0]?.id ?? "";
+  const { post } = await serveDesk(before);
+  expect((await post(`/v1/approvals/${id}/approve`, "ana")).status).toBe(200);
+  await before.close();
+
+  await using after = await testCrew(agents, { store, people: { ...people, ana: {}, cy: { roles: ["finance"] } } });
+  const served = await serveDesk(after);
+  expect((await served.post(`/v1/approvals/${id}/approve`, "ana")).status).toBe(404);
+  expect(await view(await served.post(`/v1/approvals/${id}/approve`, "bo"))).toMatchObject({ status: "open" }); // ana's vote is none any more
+});
+
+test("a request that is none of one's business answers exactly like one that is not there", async () => {
+  const { get, id } = await openDesk();
+  const missing = `${id.slice(0, -1)}9`;
+  for (const who of ["zoe", "olga-abroad"]) {
+    const [theirs, none] = [await get(`/v1/approvals/${id}`, who), await get(`/v1/approvals/${missing}`, who)];
+    expect([theirs.status, none.status]).toEqual([404, 404]);
+    expect((await theirs.text()).replaceAll(id, "ID")).toBe((await none.text()).replaceAll(missing, "ID"));
+  }
+});
+
+test("an owner who may not decide sees what is asked, and not who is, by which rule, or what they said", async () => {
+  const { get, say, run, id, crew } = await openDesk({ policy: { quorum: 2 } });
+  await say("ana", "approve", { reason: "a friend of mine" });
+  const asked = await view(await get(`/v1/approvals/${id}`, "customer"));
+  expect(asked).toMatchObject({
+    status: "open",
+    to: [],
+    votes: [],
+    request: { name: "refund", why: "", input: { order: "o1", amount: 250 } },
+  });
+  await say("bo", "deny", { reason: "looks like fraud" });
+  const seen = async (path: string) => (await get(path, "customer")).text();
+  for (const path of [`/v1/approvals/${id}`, `/v1/runs/${run.id}`]) expect(await seen(path)).not.toMatch(/finance|ana|"bo"|fraud|friend/);
+  expect(await errorOf(await say("customer"))).toMatchObject({ code: "APPROVAL_ENDED", decided: { status: "denied", by: [] } });
+  await crew.settle(run);
+  expect(await seen(`/v1/runs/${run.id}/events`)).not.toMatch(/role:finance|friend of mine|"by":\["bo"\]/);
+});
+
+test("who looked at a request before deciding is on record; an owner who looks all day, and a HEAD, are not", async () => {
+  const { get, crew, id, server } = await openDesk();
+  await get(`/v1/approvals/${id}`, "ana");
+  for (let n = 0; n < 3; n++) await get(`/v1/approvals/${id}`, "customer");
+  const authorization = `Bearer ${"bo-".padEnd(40, "0")}`;
+  expect((await fetch(`${server.url}/v1/approvals/${id}`, { method: "HEAD", headers: { authorization } })).status).toBe(200);
+  const viewed = (await recordsOf(crew)).filter(({ action }) => action === "approval.viewed");
+  expect(viewed).toMatchObject([{ actor: { kind: "person", id: "ana" }, channel: "api" }]);
+});
+
+test("hostile arguments are data: JSON that no browser takes for anything else, whole, and the same that runs", async () => {
+  const order = `${Object.values(HOSTILE).join(" ")}${"x".repeat(10_000)}`;
+  const { get, id, say, crew, run, ledger } = await openDesk({
+    script: [{ calls: [{ tool: "refund", input: { order, amount: 1 } }] }, "Done."],
+  });
+  for (const path of ["/v1/approvals", `/v1/approvals/${id}`, `/v1/runs/${run.id}`]) {
+    const response = await get(path, "olga");
+    expect(response.headers.get("content-type")).toBe("application/json");
+    expect(response.headers.get("x-content-type-options")).toBe("nosniff");
+  }
+  expect((await view(await get(`/v1/approvals/${id}`, "ana"))).request.input).toEqual({ order, amount: 1 });
+  await say("ana");
+  await crew.settle(run);
+  expect(ledger).toMatchObject([{ order, amount: 1 }]);
+});
+
+test("a question is answered by whom it asks, and others can be let in on it", async () => {
+  const { say, crew, id } = await openDesk();
+  expect(await view(await say("ana", "delegate", { to: "user:zoe", reason: "she knows" }))).toMatchObject({
+    to: ["role:finance", "user:zoe"],
+  });
+  expect((await say("zoe")).status).toBe(200);
+  expect((await crew.approval(id)).verdict).toMatchObject({ by: ["zoe"] });
 });

@@ -1,5 +1,6 @@
 /** What an owner who is no operator must not read, whatever happened to the run. */
 import { describe, expect, test } from "vitest";
+import type { ApprovalRequest } from "../../src/persistence/approval.ts";
 import type { Fact } from "../../src/persistence/event.ts";
 import type { RunView } from "../../src/runtime.ts";
 import { itemFor, viewFor } from "../../src/server/audience.ts";
@@ -10,6 +11,25 @@ const dana = { tenant: "acme", user: "dana", roles: [] };
 const olga = { tenant: "acme", user: "olga", roles: ["operator"] };
 const error = { code: "TOOL_FAILED", name: "Error", message: SECRET, user: "A tool has failed." } as const;
 const refused = { chance: "never", reason: "auth", status: 401 } as const;
+
+const request: ApprovalRequest = {
+  kind: "tool",
+  name: "refund",
+  step: "tool:a",
+  agent: "support",
+  session: null,
+  user: "dana",
+  input: { amount: 250 },
+  hash: "h",
+  tool: "t",
+  rules: SECRET,
+  why: SECRET,
+  spent: { modelSteps: 1, inputTokens: 1, outputTokens: 1 },
+  context: [],
+  quorum: 1,
+  selfApproval: false,
+  onExpire: "deny",
+};
 
 const told: Fact[] = [
   { type: "step.failed", step: "tool:a", attempt: 1, error, final: true, failure: refused },
@@ -24,6 +44,19 @@ const told: Fact[] = [
   { type: "run.parked", reason: "attention", code: "RETRIES_EXHAUSTED", detail: SECRET },
   { type: "run.expired", deadline: 0, why: SECRET },
   { type: "run.failed", error },
+  { type: "approval.requested", approval: "run_1.1", to: [SECRET], request },
+  { type: "approval.escalated", id: "s", approval: "run_1.1", level: 1, to: [SECRET] },
+  {
+    type: "approval.ended",
+    id: "s",
+    approval: "run_1.1",
+    verdict: { outcome: "denied", by: [SECRET], at: 0, channel: "slack", reason: SECRET, hash: "h", answer: SECRET },
+  },
+  { type: "approval.voided", approval: "run_1.1", why: SECRET },
+  { type: "approval.skipped", step: "tool:a", name: "refund", why: SECRET },
+  { type: "run.paused", id: "s", why: SECRET, from: SECRET },
+  { type: "run.resumed", id: "s", from: SECRET },
+  { type: "limit.raised", id: "s", steps: 5, from: SECRET },
 ];
 
 describe.each(told)("of $type", (fact) => {
@@ -41,6 +74,24 @@ describe.each(told)("of $type", (fact) => {
     const { cursor: _cursor, ...recorded } = item;
     expect(event.parse(recorded)).toEqual(recorded);
   });
+});
+
+test("what somebody is asked about is the owner's own, to the letter", () => {
+  const asked: Fact = { type: "approval.requested", approval: "run_1.1", to: ["role:finance"], until: 9, request };
+  expect(itemFor(dana, { ...asked, seq: 7, at: 0, cursor: "7" })).toMatchObject({
+    until: 9,
+    request: { name: "refund", input: { amount: 250 } },
+  });
+});
+
+test("who holds a run, and who is asked, is told to operators only", () => {
+  const hers = viewFor(dana, {
+    ...({ summary: "", degraded: [], status: "parked", reason: "approval", code: null } as unknown as RunView),
+    approvals: [{ id: "run_1.1", kind: "tool", name: "refund", why: SECRET, to: [SECRET], since: 0, until: 9 }],
+    paused: { by: SECRET, why: SECRET },
+  });
+  expect(JSON.stringify(hers)).not.toContain(SECRET);
+  expect(hers).toMatchObject({ approvals: [{ id: "run_1.1", name: "refund", until: 9 }], paused: { by: null } });
 });
 
 test("what a late result was is the owner's own, like any other result", () => {
@@ -91,6 +142,7 @@ describe("where the run is", () => {
       { ...parked, reason: "attention", code: "QUARANTINED" },
     ],
     ["Waiting for somebody.", { ...parked, reason: "attention" }],
+    ["Waiting for an approval.", { ...parked, reason: "approval", dueAt: 5 }], // it expires then: it does not go on by itself
   ])("is told to its owner as: %s", (summary, view) => {
     const hers = viewFor(dana, view);
     expect(hers.summary).toBe(summary);
