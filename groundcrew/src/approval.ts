@@ -70,6 +70,18 @@ export const APPROVER_FIELDS = [
   "onExpire",
 ] satisfies (keyof ApproverRules)[];
 
+/** Tools that are questions to people, and who answers them. Here, so that a policy can be checked against it. */
+const questions = new WeakMap<object, CheckedApprovers>();
+
+export function markQuestion(tool: object, answered: CheckedApprovers): void {
+  questions.set(tool, answered);
+}
+
+/** Who answers, when `tool` is a question to people. */
+export function questionOf(tool: object): CheckedApprovers | undefined {
+  return questions.get(tool);
+}
+
 /** Whoever the run works for. */
 export const REQUESTER = "requester";
 

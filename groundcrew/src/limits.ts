@@ -36,7 +36,7 @@ export const DEFAULT_TOOL_TIMEOUT_MS = 5 * 60_000;
 /** One attempt of a model call. Reasoning models are slow, but not slower than this. */
 export const DEFAULT_MODEL_TIMEOUT_MS = 10 * 60_000;
 
-/** Failed attempts of a model step that names no number: with the waits between them some four minutes. */
+/** Failed attempts of a model step that names no number: with the waits between them half a minute as a rule, a minute at most. */
 export const DEFAULT_MODEL_ATTEMPTS = 8;
 
 /** Attempts of a tool, or of a step of a flow, that may be repeated: past a hiccup, not past an outage that its model can talk about. */

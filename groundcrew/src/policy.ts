@@ -1,6 +1,14 @@
 /** Facts about tools, beside the tools: what each does to the world, and what happens when it fails. Checked at definition. */
 import type { InferToolInput, InferToolOutput, ToolSet } from "ai";
-import { APPROVER_FIELDS, type ApproverRules, type CheckedApprovers, checkApprovers, type RuleVerdict, type RunFacts } from "./approval.ts";
+import {
+  APPROVER_FIELDS,
+  type ApproverRules,
+  type CheckedApprovers,
+  checkApprovers,
+  questionOf,
+  type RuleVerdict,
+  type RunFacts,
+} from "./approval.ts";
 import { type Duration, duration } from "./clock.ts";
 import { GroundcrewError, misset } from "./errors.ts";
 import type { Classify } from "./failure.ts";
@@ -43,7 +51,7 @@ export interface ToolPolicy<INPUT = unknown, OUTPUT = unknown> extends ApproverR
   optional?: boolean;
   /**
    * For `read` and `idempotent`: what answers when the tool is down: another tool of the agent, by name, or a function of the
-   * input. The call counts as degraded.
+   * input. The call counts as degraded. A tool that people have to agree to stands in for none: nobody would be asked.
    */
   fallback?: string | ((input: INPUT) => Promise<OUTPUT> | OUTPUT);
   /**
@@ -108,7 +116,7 @@ export function checkPolicies(name: string, tools: ToolSet, policies: PolicyMap<
   return new Map(
     Object.keys(tools).map((toolName) => [
       toolName,
-      checkPolicy(`agent "${name}".policy.${toolName}`, toolName, policyOf(policies, toolName), tools),
+      checkPolicy(`agent "${name}".policy.${toolName}`, toolName, policyOf(policies, toolName), { tools, policies }),
     ]),
   );
 }
@@ -133,7 +141,13 @@ const POLICY_FIELDS = [
   ...APPROVER_FIELDS,
 ] satisfies (keyof ToolPolicy)[];
 
-function checkPolicy(field: string, toolName: string, policy: ToolPolicy, tools: ToolSet): CheckedPolicy {
+/** All tools of the agent, and what is said of them. */
+interface Around {
+  tools: ToolSet;
+  policies: PolicyMap<ToolSet>;
+}
+
+function checkPolicy(field: string, toolName: string, policy: ToolPolicy, around: Around): CheckedPolicy {
   if (typeof policy !== "object" || policy === null) throw misset(field, "an object", policy, "POLICY_INVALID");
   for (const given of Object.keys(policy)) {
     if (!POLICY_FIELDS.some((known) => known === given)) {
@@ -151,7 +165,7 @@ function checkPolicy(field: string, toolName: string, policy: ToolPolicy, tools:
   if (breaker !== false) checkFunction(`${field}.breaker`, "false or a function of the tool's input", breaker);
   checkKey(field, effect, policy);
   checkReconcile(field, effect, policy);
-  checkFallback(field, effect, toolName, policy, tools);
+  checkFallback(field, effect, toolName, policy, around);
   return {
     effect,
     timeoutMs: timeout === undefined ? undefined : duration(timeout, `${field}.timeout`),
@@ -199,9 +213,9 @@ function checkReconcile(field: string, effect: Effect, { reconcile }: ToolPolicy
 }
 
 /** What may have taken effect although it failed must not be done a second time by something else. */
-function checkFallback(field: string, effect: Effect, toolName: string, { fallback }: ToolPolicy, tools: ToolSet): void {
+function checkFallback(field: string, effect: Effect, toolName: string, { fallback }: ToolPolicy, around: Around): void {
   if (fallback === undefined) return;
-  const isTool = typeof fallback === "string" && fallback !== toolName && Object.hasOwn(tools, fallback);
+  const isTool = typeof fallback === "string" && fallback !== toolName && Object.hasOwn(around.tools, fallback);
   if (!isTool && typeof fallback !== "function") {
     throw misset(
       `${field}.fallback`,
@@ -210,10 +224,26 @@ function checkFallback(field: string, effect: Effect, toolName: string, { fallba
       "POLICY_INVALID",
     );
   }
+  if (isTool) refuseGated(field, fallback, around);
   if (effect === "read" || effect === "idempotent") return;
   throw new GroundcrewError("POLICY_INVALID", `\`${field}.fallback\` is set, but the effect is "${effect}".`, {
     fix: "A call that failed may have taken effect all the same: what stands in for it would do it twice. Only `read` and `idempotent` tools take one.",
   });
+}
+
+/** As a stand-in it would run without anybody being asked: gates are kept before a call, and the call is another tool's. */
+function refuseGated(field: string, fallback: string, { tools, policies }: Around): void {
+  const isQuestion = questionOf(tools[fallback] ?? {}) !== undefined;
+  if (!isQuestion && policyOf(policies, fallback).approve === undefined) return;
+  const what = isQuestion ? "is a question to people" : "people have to agree to";
+  throw new GroundcrewError(
+    "POLICY_INVALID",
+    `\`${field}.fallback\` names "${fallback}", which ${what}: as a stand-in it would ask nobody.`,
+    {
+      value: fallback,
+      fix: `Leave it out, or name something that needs nobody. A model that reads that the tool is down can ask for "${fallback}" by itself; then people are asked.`,
+    },
+  );
 }
 
 /** @throws GroundcrewError `POLICY_INVALID` */

@@ -36,6 +36,8 @@ export const approvalRequest = z
   })
   .meta({ id: "ApprovalRequest" });
 
+const similar = z.object({ uses: z.number(), until: time });
+
 export const vote = z
   .object({
     by: z.string(),
@@ -47,6 +49,7 @@ export const vote = z
     channel,
     reason: z.string().optional(),
     link: z.string().optional(),
+    similar: similar.optional().describe("So many further calls of the tool in this run need nobody, if all who agree say so."),
   })
   .meta({ id: "Vote" });
 
@@ -60,7 +63,7 @@ export const verdict = z
     hash: z.string(),
     input: jsonValue.optional().describe("Edited arguments: what may run instead."),
     answer: jsonValue.optional(),
-    similar: z.object({ uses: z.number(), until: time }).optional(),
+    similar: similar.optional().describe("What all who agreed have said: the fewest uses, the earliest end."),
   })
   .meta({ id: "Verdict" });
 
@@ -111,7 +114,7 @@ export const approveRequest = z
     similar: z
       .strictObject({ uses: z.number().int().min(1).max(MAX_SIMILAR_USES), within: duration })
       .optional()
-      .describe("So many further calls of the tool in this run need nobody."),
+      .describe("So many further calls of the tool in this run need nobody; where several have to agree, if all say so."),
     hash: z
       .string()
       .max(MAX_NAME_CHARS)

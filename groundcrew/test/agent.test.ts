@@ -5,6 +5,7 @@ import { z } from "zod";
 import { agent, type Flow, flow } from "../src/agent.ts";
 import { GroundcrewError } from "../src/errors.ts";
 import { groundcrew, type Run } from "../src/runtime.ts";
+import { escalation } from "../src/tool/escalation.ts";
 import { scripted } from "./support/model.ts";
 
 const model = scripted(["hello"]);
@@ -95,6 +96,28 @@ describe("a definition that cannot work is refused before anything runs, naming 
       () => untyped(agent, "a", { model, tools: { refund }, policy: { refund: { effect: "read", reconcile: () => "unknown" } } }),
       "POLICY_INVALID",
       /reconcile.*"read".*effect: "once"/,
+    ],
+    [
+      "a stand-in that people have to agree to: as one it would ask nobody",
+      () =>
+        untyped(agent, "a", {
+          model,
+          tools: { refund, pay: refund },
+          policy: { refund: { effect: "idempotent", fallback: "pay" }, pay: { approve: () => ({ deny: "never" }), by: "role:finance" } },
+        }),
+      "POLICY_INVALID",
+      /policy\.refund\.fallback.*"pay", which people have to agree to.*ask for "pay" by itself/,
+    ],
+    [
+      "a stand-in that is a question to people",
+      () =>
+        untyped(agent, "a", {
+          model,
+          tools: { refund, askHuman: escalation({ to: "role:support" }) },
+          policy: { refund: { effect: "read", fallback: "askHuman" } },
+        }),
+      "POLICY_INVALID",
+      /policy\.refund\.fallback.*"askHuman", which is a question to people/,
     ],
     ["no model", () => untyped(agent, "a", {}), "AGENT_INVALID", /model/],
     ["no settings", () => untyped(agent, "a"), "AGENT_INVALID", /settings/],

@@ -92,9 +92,10 @@ function decidersText({ to, votes, level, request }: ApprovalRow): string {
   return parts.join("; ");
 }
 
-function voteText({ by, approve, at, channel, input, reason }: Vote): string {
+function voteText({ by, approve, at, channel, input, reason, similar }: Vote): string {
   const edited = input === undefined ? "" : ", with other arguments";
-  return `${by} ${approve ? "agrees" : "refuses"}${edited}, ${clockTime(at)} (${channel})${reason ? `: ${reason}` : ""}`;
+  const more = similar ? `, also to ${similar.uses} more calls` : "";
+  return `${by} ${approve ? "agrees" : "refuses"}${edited}${more}, ${clockTime(at)} (${channel})${reason ? `: ${reason}` : ""}`;
 }
 
 /** Whoever agrees now agrees to what somebody has made of it since. */

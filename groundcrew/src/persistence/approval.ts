@@ -67,6 +67,15 @@ export interface Vote {
   reason?: string;
   /** The single-use link that it came by. */
   link?: string;
+  /** So many further calls of the same tool in the same run need nobody, if all who agree say so. */
+  similar?: Similar;
+}
+
+/** Further calls that need nobody. */
+export interface Similar {
+  uses: number;
+  /** Wall-clock milliseconds. */
+  until: number;
 }
 
 /** How it ended, and by whom. */
@@ -83,8 +92,8 @@ export interface Verdict {
   input?: JsonValue;
   /** To a question. */
   answer?: JsonValue;
-  /** Further calls of the same tool in the same run that need nobody. */
-  similar?: { uses: number; until: number };
+  /** Further calls of the same tool in the same run that need nobody: what all who agreed have said. */
+  similar?: Similar;
 }
 
 export interface ApprovalRow {

@@ -141,6 +141,8 @@ export interface StepFailed {
   isFatal?: true;
   /** The attempt was a probe of something known to be down: it does not spend the step's attempts. */
   isProbe?: true;
+  /** Nothing was called: it was refused, or what it would have called was known to be down. */
+  isUnasked?: true;
 }
 
 /** A fact with its place in the journal. `seq` counts from 1 without a gap; `at` is wall-clock milliseconds and only for people. */

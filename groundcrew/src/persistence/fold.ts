@@ -100,6 +100,8 @@ export interface RunState {
   approvals: Map<string, ApprovalState>;
   /** When requests were made since somebody said `retry`; wall-clock milliseconds. */
   askedAt: readonly number[];
+  /** Whether it was stopped for asking too often, and nobody has said `retry` since. */
+  isFlooding: boolean;
   /** Who holds it, and why. */
   paused: { why: string; from?: string } | undefined;
   /** Model steps beyond those of its agent. */
@@ -141,6 +143,7 @@ export function fold(events: Iterable<Event>): RunState {
     cancel: undefined,
     approvals: new Map(),
     askedAt: [],
+    isFlooding: false,
     paused: undefined,
     extraSteps: 0,
     handover: undefined,
@@ -181,6 +184,7 @@ export function apply(state: RunState, event: Event): void {
     case "run.parked":
       state.detail = event.detail;
       state.code = event.code;
+      if (event.code === "APPROVALS_FLOODED") state.isFlooding = true;
       endStay(state, event.at);
       return;
     case "signal.received":
@@ -199,6 +203,7 @@ export function apply(state: RunState, event: Event): void {
       state.received.add(event.id);
       state.isPressed = true;
       state.askedAt = [];
+      state.isFlooding = false;
       for (const step of state.steps.values()) tryAgain(step, event.at);
       advance(state);
       return;

@@ -33,9 +33,14 @@ export function toolCallsOf(step: ModelStep): ToolCall[] {
   return contentOf(step).flatMap((part): ToolCall[] => {
     if (part.type !== "tool-call" || part.providerExecuted) return [];
     const { toolCallId, toolName, input } = part;
-    const invalid = step.invalid?.[toolCallId];
+    const invalid = problemOf(step, toolCallId);
     return [{ toolCallId, toolName, input, ...(invalid !== undefined && { invalid }) }];
   });
+}
+
+/** Own only: a model may give a call an id that every object inherits, such as `constructor`. */
+export function problemOf({ invalid }: Pick<ModelStep, "invalid">, toolCallId: string): string | undefined {
+  return invalid && Object.hasOwn(invalid, toolCallId) ? invalid[toolCallId] : undefined;
 }
 
 export function textOf(content: readonly AssistantPart[]): string {

@@ -67,6 +67,8 @@ export interface NewRun {
   /** The journal it begins with: `run.created`, and for a fork the events it takes over. */
   events: readonly Event[];
   blobs: readonly Blob[];
+  /** What is on record of its beginning; written with it, and only if it begins now. */
+  audit?: readonly AuditEntry[];
 }
 
 /** How a start ended: a new run; the run that the same key started before; or the running turn that took the message. */

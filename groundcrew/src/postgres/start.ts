@@ -6,6 +6,7 @@ import { shardOf, shardOfRun } from "../persistence/id.ts";
 import { firstRows, millis } from "../persistence/prepare.ts";
 import { type Created, DEFAULT_PRIORITY, type NewRun, type RunRow } from "../persistence/store.ts";
 import { writeBlobs } from "./append.ts";
+import { appendAudit } from "./audit.ts";
 import { mustHaveRoom, put } from "./inbox.ts";
 import { withoutParent } from "./parent.ts";
 import { column, escaped, key, type RunRecord, type SessionRecord, type Transaction, toRunRow, unescaped } from "./row.ts";
@@ -39,9 +40,9 @@ export function checkStart(run: NewRun): void {
 }
 
 /** Many runs outside of sessions. One that is refused does not touch the others. */
-export async function createAll(tx: Transaction, batch: readonly NewRun[]): Promise<Outcome[]> {
+export async function createAll(tx: Transaction, batch: readonly NewRun[], auditKey: string | undefined): Promise<Outcome[]> {
   const refused = await withoutParent(tx, batch);
-  const created = (await createEach(tx, refused.size === 0 ? batch : batch.filter((run) => !refused.has(run)))).values();
+  const created = (await createEach(tx, refused.size === 0 ? batch : batch.filter((run) => !refused.has(run)), auditKey)).values();
   return batch.map((run): Outcome => {
     const error = refused.get(run);
     return error ? { error } : (created.next().value as Outcome);
@@ -49,7 +50,7 @@ export async function createAll(tx: Transaction, batch: readonly NewRun[]): Prom
 }
 
 /** A statement per table. */
-async function createEach(tx: Transaction, batch: readonly NewRun[]): Promise<Outcome[]> {
+async function createEach(tx: Transaction, batch: readonly NewRun[], auditKey: string | undefined): Promise<Outcome[]> {
   const started = await claimKeys(tx, batch);
   const fresh: NewRun[] = [];
   const pending = batch.map((run): (() => Outcome) => {
@@ -65,6 +66,11 @@ async function createEach(tx: Transaction, batch: readonly NewRun[]): Promise<Ou
   const inserted = await insert(tx, records, fresh);
   const others = [...started.values()].map(({ run }) => run).filter((id) => !inserted.has(unescaped(id)));
   const rows = new Map([...inserted, ...(await find(tx, others.map(unescaped)))].map(([id, run]) => [escaped(id), run]));
+  await appendAudit(
+    tx,
+    fresh.flatMap((run) => run.audit ?? []),
+    auditKey,
+  );
   return pending.map((outcome) => outcome());
 }
 
@@ -221,7 +227,13 @@ async function insert(tx: Transaction, records: readonly NewRecord[], runs: read
 }
 
 /** One turn of a session. */
-export async function createTurn(tx: Transaction, run: NewRun, turn: SessionTurn): Promise<Created> {
+export async function createTurn(tx: Transaction, run: NewRun, turn: SessionTurn, auditKey: string | undefined): Promise<Created> {
+  const created = await takeTurn(tx, run, turn);
+  if (created.outcome === "created") await appendAudit(tx, run.audit ?? [], auditKey);
+  return created;
+}
+
+async function takeTurn(tx: Transaction, run: NewRun, turn: SessionTurn): Promise<Created> {
   const session = await holdSession(tx, run, turn.id);
   const refused = (await withoutParent(tx, [run])).get(run);
   if (refused) throw refused;
@@ -238,9 +250,9 @@ export async function createTurn(tx: Transaction, run: NewRun, turn: SessionTurn
 
   await remember(tx, run, run.id);
   const number = session.turns + 1;
-  const created = { ...run, events: run.events.map((event) => (event.type === "run.created" ? { ...event, turn: number } : event)) };
+  const numbered = { ...run, events: run.events.map((event) => (event.type === "run.created" ? { ...event, turn: number } : event)) };
   const [inserted] = await Promise.all([
-    insert(tx, [recordOf(run, number, open.length > 0)], [created]),
+    insert(tx, [recordOf(run, number, open.length > 0)], [numbered]),
     tx.query("update groundcrew.sessions set turns = $4, active_at = $5 where shard = $1 and tenant = $2 and id = $3", [
       session.shard,
       session.tenant,

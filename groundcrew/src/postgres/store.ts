@@ -78,7 +78,7 @@ export class PostgresStore implements Store {
     this.#connection = connection;
     const appender = new Appender(connection, auditKey);
     this.#appends = this.#grouped((batch) => appender.flush(batch));
-    this.#starts = this.#grouped((batch) => connection.once((tx) => createAll(tx, batch), true).catch(refuseTakenId(batch)));
+    this.#starts = this.#grouped((batch) => connection.once((tx) => createAll(tx, batch, auditKey), true).catch(refuseTakenId(batch)));
     this.#signals = this.#grouped((batch) => connection.once((tx) => signalAll(tx, batch, auditKey)));
     this.#claims = new Claims(connection, (work, isAhead) => this.#commit(work, isAhead));
     this.#reaper = new Reaper(connection, (work) => this.#commit(work));
@@ -115,7 +115,7 @@ export class PostgresStore implements Store {
   async create(run: NewRun): Promise<Created> {
     checkStart(run);
     const { session } = run;
-    if (session) return this.#commit((tx) => createTurn(tx, run, session));
+    if (session) return this.#commit((tx) => createTurn(tx, run, session, this.#auditKey));
     return this.#starts.submit(run, weight(run.events.length * 200 + sizeOf(run.blobs))) as Promise<Created>;
   }
 

@@ -3,13 +3,13 @@
  * once more before it begins. The store's row decides between those who decide; the journal says what came of it.
  */
 import type { CheckedApprovers } from "../approval.ts";
-import { GroundcrewError } from "../errors.ts";
+import { type ErrorCode, GroundcrewError } from "../errors.ts";
 import { MAX_APPROVAL_BYTES, MAX_APPROVALS_PER_MINUTE } from "../limits.ts";
 import { type Amendment, type ApprovalKind, type ApprovalRow, approvalId, type Verdict } from "../persistence/approval.ts";
-import type { ApprovalRequested, Fact } from "../persistence/event.ts";
+import type { ApprovalRequested, Fact, ParkReason } from "../persistence/event.ts";
 import type { ApprovalState } from "../persistence/fold.ts";
 import type { JsonValue } from "../persistence/json-value.ts";
-import { isOwn } from "../supervision/aside.ts";
+import { isOwn, openOf } from "../supervision/aside.ts";
 import { endByRuntime, entryOfRuntime, newsOf } from "../supervision/judge.ts";
 import { bind, rulesVersionOf, spentOf } from "../supervision/request.ts";
 import { type Action, nextAction } from "../supervision/schedule.ts";
@@ -40,21 +40,54 @@ export type Recheck = (verdict: Verdict) => Promise<string | undefined>;
 /**
  * Brings a question before those who may decide, and waits for what becomes of it. What is on record is not asked again, unless
  * what would run is not what was asked for any more.
+ * @returns undefined when what was agreed to holds no longer: it is void, and whoever asks looks again whether, and what, to ask.
  * Never returns when the run has to stop or wait.
  */
-export async function agree(execution: Execution, ask: Ask, recheck: Recheck): Promise<Agreed> {
+export async function agree(execution: Execution, ask: Ask, recheck?: Recheck): Promise<Agreed | undefined> {
   for (;;) {
-    const asked = latest(execution, ask.step);
-    const verdict = asked?.verdict;
-    if (!asked || asked.voided !== undefined || verdict?.outcome === "superseded") await request(execution, [ask]);
-    else if (!verdict && isStale(execution, asked, ask)) await supersede(execution, asked);
-    else if (!verdict) await wait(execution, asked, ask.rules);
-    else {
-      const why = verdict.outcome === "approved" ? (whyNot(execution, asked, verdict, ask) ?? (await recheck(verdict))) : undefined;
-      if (why === undefined) return { approval: asked.approval, verdict };
-      await execution.journal.commit({ type: "approval.voided", approval: asked.approval, why });
+    const agreed = agreedOn(execution, ask.step);
+    if (!agreed) {
+      await pursue(execution, ask);
+      continue;
     }
+    const why = await lapseOf(execution, ask, agreed, recheck);
+    if (why === undefined) return agreed;
+    await execution.journal.commit({ type: "approval.voided", approval: agreed.approval, why });
+    return undefined;
   }
+}
+
+/** What people have said about the step, where that still counts. */
+export function agreedOn(execution: Execution, step: string): Agreed | undefined {
+  const { approval, verdict, voided } = latest(execution, step) ?? {};
+  if (approval === undefined || !verdict || voided !== undefined || verdict.outcome === "superseded") return undefined;
+  return { approval, verdict };
+}
+
+/** Why what was agreed to must not run any more, if so. Only a yes runs anything. */
+export async function lapseOf(
+  execution: Execution,
+  ask: Ask,
+  { approval, verdict }: Agreed,
+  recheck?: Recheck,
+): Promise<string | undefined> {
+  if (verdict.outcome !== "approved") return undefined;
+  const asked = execution.state.approvals.get(approval);
+  return (asked && whyNot(execution, asked, verdict, ask)) ?? recheck?.(verdict);
+}
+
+/** Asks, unless that is done; then waits for what comes next. */
+async function pursue(execution: Execution, ask: Ask): Promise<void> {
+  const asked = latest(execution, ask.step);
+  if (!asked || asked.voided !== undefined || asked.verdict) await request(execution, [ask]);
+  else if (isStale(execution, asked, ask)) await supersede(execution, asked, "the tool or its rules have changed");
+  else await wait(execution, asked, ask.rules);
+}
+
+/** Nobody has to decide it any more: those who were asked are not left with it. */
+export async function withdraw(execution: Execution, step: string): Promise<void> {
+  const asked = latest(execution, step);
+  if (asked && !asked.verdict && asked.voided === undefined) await supersede(execution, asked, "nobody has to decide it any more");
 }
 
 /** The run's own last request about the step; those of the run that it was forked from bind nobody here. */
@@ -145,11 +178,32 @@ function coverOf({ state, run, deps }: Execution, { kind, name, tool, rules }: A
 /** A run that asks all the time makes people say yes without looking: it stops until an operator says `retry`. */
 async function untilCalm(execution: Execution): Promise<void> {
   const { state, deps } = execution;
-  const isFlooding = () => state.askedAt.filter((at) => at > deps.clock.now() - 60_000).length >= MAX_APPROVALS_PER_MINUTE;
-  if (!isFlooding()) return;
+  const isTooMuch = state.askedAt.filter((at) => at > deps.clock.now() - 60_000).length >= MAX_APPROVALS_PER_MINUTE;
+  if (!isTooMuch && !state.isFlooding) return;
   const detail = `it has asked for ${MAX_APPROVALS_PER_MINUTE} approvals within a minute. \`retry\` lets it go on asking`;
-  const take = () => state.askedAt.length === 0 || undefined;
-  await execution.block({ reason: "attention", code: "APPROVALS_FLOODED", dueAt: null, detail, take }, async () => {});
+  await hold(execution, { code: "APPROVALS_FLOODED", detail, isOver: () => state.askedAt.length === 0 });
+}
+
+/** Why a run does not go on by itself: somebody holds it. */
+export interface Hold {
+  reason?: ParkReason;
+  code?: ErrorCode;
+  /** For people. */
+  detail: string;
+  isOver: () => boolean;
+}
+
+/** Holds the run. What people were asked goes on expiring; nobody is reminded of it, and it is not passed on. */
+export async function hold(execution: Execution, { reason = "attention", code, detail, isOver }: Hold): Promise<void> {
+  const { clock } = execution.deps;
+  while (!isOver()) {
+    const [next] = openOf(execution.run, execution.state).toSorted((a, b) => (a.until ?? Infinity) - (b.until ?? Infinity));
+    const isDue = () => next?.until !== undefined && clock.now() >= next.until;
+    const take = () => isOver() || isDue() || undefined;
+    const block = { reason, dueAt: next?.until ?? null, detail, take, ...(code !== undefined && { code }) };
+    await execution.block(block, async () => {});
+    if (next && !isOver() && isDue()) await act(execution, next, { do: "expire", at: clock.now() });
+  }
 }
 
 /** Whether what would run is another call than the one that was asked for: a deploy has changed the tool or its rules. */
@@ -169,9 +223,8 @@ function whyNot({ run, deps }: Execution, asked: ApprovalState, verdict: Verdict
   return undefined;
 }
 
-async function supersede(execution: Execution, asked: ApprovalState): Promise<void> {
+async function supersede(execution: Execution, asked: ApprovalState, why: string): Promise<void> {
   const { clock, supervision } = execution.deps;
-  const why = "the tool or its rules have changed";
   await change(execution, asked.approval, (row) => endByRuntime(row, "superseded", why, clock.now(), supervision.channels));
 }
 

@@ -209,7 +209,7 @@ async function settleFailure<T>(execution: Execution, spec: StepSpec<T>, mine: T
   const { failure, note } = verdict(thrown, deps.clock.now(), ...(spec.classify ?? []));
   if (note !== undefined) error.message += ` (${note})`;
   const retryAt = nextTry(execution, spec, mine, failure);
-  if (retryAt === undefined) await giveUp(execution, spec, { attempt, failure, error });
+  if (retryAt === undefined) await giveUp(execution, spec, { attempt, failure, error, wasAsked: true });
   else {
     const isProbe = mine.passage.isProbe ? { isProbe: true as const } : {};
     await journal.commit({
@@ -231,14 +231,21 @@ export interface LastFailure {
   attempt: number;
   failure: Failure;
   error: Error;
+  /** Whether anything was called. Where nothing was, the attempt begins and ends in one write. */
+  wasAsked?: boolean;
 }
 
 /** No attempt is left: the step fails, or waits for somebody who says `retry`. */
-export async function giveUp<T>(execution: Execution, spec: StepSpec<T>, { attempt, failure, error }: LastFailure): Promise<void> {
+export async function giveUp<T>(
+  execution: Execution,
+  spec: StepSpec<T>,
+  { attempt, failure, error, wasAsked }: LastFailure,
+): Promise<void> {
   const { journal } = execution;
   const { step } = spec;
   const exhaustion = spec.exhausted(failure);
   const facts: Fact[] = [{ type: "step.failed", step, attempt, error: toErrorRecord(error, spec.failure), final: true, failure }];
+  if (!wasAsked) Object.assign(facts[0] as Fact, { isUnasked: true });
   if (exhaustion === "park") Object.assign(facts[0] as Fact, { final: false, exhausted: true });
   if (exhaustion === "fail") Object.assign(facts[0] as Fact, { isFatal: true });
   if (exhaustion === "degrade") facts.push({ type: "step.degraded", step, name: spec.candidates[0].name, reason: failure.reason });

@@ -335,7 +335,8 @@ export class Execution {
       this.#idleCheck = false;
       if (this.#inFlight > 0 || this.#waiting.size === 0 || this.#halt) return;
       const waiting = [...this.#waiting];
-      const first = waiting.find((block) => block.dueAt === null) ?? waiting[0];
+      const isForPeople = (block: Waiting) => block.reason === "attention";
+      const first = waiting.find(isForPeople) ?? waiting.find((block) => block.dueAt === null) ?? waiting[0];
       if (!first) return;
       const dueAt = Math.min(this.run.deadline, ...waiting.map((block) => block.dueAt ?? this.run.deadline));
       const code = first.code === undefined ? {} : { code: first.code };

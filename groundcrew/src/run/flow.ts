@@ -25,7 +25,7 @@ import type { Execution } from "./execution.ts";
 import { exhaustionOf } from "./models.ts";
 import { checkSignalName } from "./signal.ts";
 import { messagesOf, type StartRequest } from "./start.ts";
-import { mismatch, perform } from "./step.ts";
+import { mismatch, perform, untilResumed } from "./step.ts";
 import { callChild, sleep, waitForApproval, waitForSignal } from "./wait.ts";
 
 export async function runFlow(execution: Execution, flow: Flow): Promise<unknown> {
@@ -33,6 +33,7 @@ export async function runFlow(execution: Execution, flow: Flow): Promise<unknown
   const input = await execution.journal.decode(execution.state.created?.input);
   const output = await flow.body(contextOf(execution, replay), input);
   await replay.finish();
+  await untilResumed(execution); // nobody can hold what has succeeded
   return output;
 }
 

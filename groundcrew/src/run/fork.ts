@@ -2,6 +2,7 @@
 import type { Clock } from "../clock.ts";
 import { GroundcrewError } from "../errors.ts";
 import { DEFAULT_HISTORY_TURNS } from "../limits.ts";
+import type { AuditEntry } from "../persistence/audit.ts";
 import type { Codec, Encoding } from "../persistence/codec.ts";
 import type { Event } from "../persistence/event.ts";
 import { fold } from "../persistence/fold.ts";
@@ -18,15 +19,13 @@ export interface ForkDeps {
   clock: Clock;
 }
 
-/** Events about one stay of the old run, not about its work. */
+/** Events about one stay of the old run, not about its work. Who holds it holds what comes of it as well: nobody shakes that off by a retry. */
 const STAY: ReadonlySet<Event["type"]> = new Set([
   "run.claimed",
   "run.parked",
   "run.released",
   "cancel.requested",
   "retry.requested",
-  "run.paused",
-  "run.resumed",
   "handover.began",
   "handover.ended",
   "run.succeeded",
@@ -35,8 +34,14 @@ const STAY: ReadonlySet<Event["type"]> = new Set([
   "run.expired",
 ]);
 
+/** Who wants it, and what is on record of it once there is a new run. */
+export interface Forking {
+  by: string | undefined;
+  audit(run: string): AuditEntry;
+}
+
 /** Starts a run with the old one's past. @throws GroundcrewError `EVENT_UNREADABLE` */
-export async function forkRun(deps: ForkDeps, old: RunRow, past: Past, by: string | undefined): Promise<RunRow> {
+export async function forkRun(deps: ForkDeps, old: RunRow, past: Past, { by, audit }: Forking): Promise<RunRow> {
   const { store, clock } = deps;
   const now = clock.now();
   const id = newRunId(now, old.session ?? undefined);
@@ -75,6 +80,7 @@ export async function forkRun(deps: ForkDeps, old: RunRow, past: Past, by: strin
     ...start,
     events: journal,
     blobs,
+    audit: [audit(id)],
   });
   return run;
 }

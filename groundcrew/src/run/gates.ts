@@ -49,7 +49,11 @@ export interface GateDeps {
 
 type Gate = <T>(deps: GateDeps, passage: Passage, next: () => Promise<Outcome<T>>) => Promise<Outcome<T>>;
 
-const gates: readonly Gate[] = [isAllowed, isUp, atPace];
+/**
+ * Twice whether it is allowed: first, so that what is stopped takes from nobody the one probe or a turn; and last, because a turn may
+ * be long in coming. When nothing had to be waited for the second look costs nothing.
+ */
+const gates: readonly Gate[] = [isAllowed, isUp, atPace, isAllowed];
 
 /** Lets an attempt through all gates, or tells which one has refused. */
 export function pass<T>(deps: GateDeps, passage: Passage, attempt: () => Promise<Outcome<T>>): Promise<Outcome<T>> {
@@ -84,7 +88,7 @@ function refused<T>({ until, why }: { until: number; why: string }): Outcome<T> 
   return { refused: { until, why, failure: { chance: "later", reason: "unavailable", at: until } } };
 }
 
-/** One that was given up says nothing of what it called. */
+/** One that was given up, or stopped in the last moment, says nothing of what it called: the next one probes. */
 function failureOf<T>({ value, failure, refused }: Outcome<T>): Failure | undefined {
   if (value) return undefined;
   return failure ?? refused?.failure ?? { chance: "never", reason: "aborted" };

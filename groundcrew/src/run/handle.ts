@@ -271,8 +271,8 @@ export class Run<OUTPUT = unknown> {
 
   async #fork(past: Past, by: By | undefined): Promise<Run<OUTPUT>> {
     const row = await this.row();
-    await this.#deps.store.record([auditOf(this.id, row.principal, "run.forked", by, undefined, { from: past.step })]);
-    const run = await forkRun(this.#deps, row, past, nameOf(by));
+    const audit = (fork: string) => auditOf(this.id, row.principal, "run.forked", by, undefined, { from: past.step, fork });
+    const run = await forkRun(this.#deps, row, past, { by: nameOf(by), audit });
     this.#deps.poke();
     return new Run(this.#deps, run.id);
   }

@@ -8,6 +8,7 @@ import { fromErrorRecord, GroundcrewError } from "../errors.ts";
 import { callModel } from "../model/model.ts";
 import type { JsonValue } from "../persistence/json-value.ts";
 import { contentOf, type ModelStep, textOf, toolCallsOf } from "../persistence/model-step.ts";
+import { hold } from "./approval.ts";
 import type { Execution } from "./execution.ts";
 import { historyOf } from "./history.ts";
 import { exhaustionOf, modelsOf } from "./models.ts";
@@ -36,8 +37,8 @@ export async function runAgent(execution: Execution, agent: Agent): Promise<unkn
 async function untilHandedBack(execution: Execution): Promise<void> {
   const { handover } = execution.state;
   if (handover === undefined) return;
-  const take = () => execution.state.handover === undefined || undefined;
-  await execution.block({ reason: "signal", dueAt: null, detail: `${handover} has taken over the conversation`, take }, async () => {});
+  const isOver = () => execution.state.handover === undefined;
+  await hold(execution, { reason: "signal", detail: `${handover} has taken over the conversation`, isOver });
 }
 
 /** A tool that the run cannot do without has failed: now, or before a crash. */

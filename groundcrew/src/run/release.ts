@@ -1,4 +1,5 @@
 /** May this call begin? What its author's rules, and the people whom they name, say of a tool call before it runs. */
+import { isDeepStrictEqual } from "node:util";
 import { asSchema, type ModelMessage, type Tool } from "ai";
 import type { Agent } from "../agent.ts";
 import type { CheckedApprovers, RunFacts } from "../approval.ts";
@@ -7,82 +8,123 @@ import type { Verdict } from "../persistence/approval.ts";
 import type { JsonValue } from "../persistence/json-value.ts";
 import type { ToolCall } from "../persistence/model-step.ts";
 import type { CheckedApproval } from "../policy.ts";
-import { releaseOf } from "../supervision/aside.ts";
 import { contextOf, rulingOf, spentOf, toolVersionOf } from "../supervision/request.ts";
 import { escalationOf } from "../tool/escalation.ts";
-import { type Agreed, type Ask, agree, latest, tooLarge } from "./approval.ts";
+import { type Agreed, type Ask, agree, agreedOn, lapseOf, latest, tooLarge, withdraw } from "./approval.ts";
 import type { Execution } from "./execution.ts";
 import { toolStepKey } from "./transcript.ts";
 
 /** What may run. */
 export type Release =
   | { is: "free" }
+  /** It has begun, and nobody knows whether it has happened: that is found out first. */
+  | { is: "in doubt" }
   /** Somebody agreed; `edited` to other arguments than the model's. */
   | { is: "approved"; approval: string; by: readonly string[]; edited?: JsonValue }
   /** A person's answer is the call's result. */
   | { is: "answered"; by: string; answer: JsonValue }
   | { is: "refused"; code: ErrorCode; why: string; isFatal?: boolean };
 
-/** What a call has to be asked for, worked out once. */
-export type Gated = { call: ToolCall; ask: Ask; approval: CheckedApproval | undefined } | { call: ToolCall; release: Release };
+/** What people have to be asked about a call, or that they need not be. */
+export type Gated = { ask: Ask; approval: CheckedApproval | undefined } | { release: Release };
+
+/** Who wants to know it of which call. */
+export interface Caller {
+  execution: Execution;
+  agent: Agent;
+  call: ToolCall;
+  /** The conversation, up to the call. */
+  messages: readonly ModelMessage[];
+}
 
 /** Looks at a call that is open; nothing is asked yet. */
-export async function gatedOf(execution: Execution, agent: Agent, call: ToolCall, messages: readonly ModelMessage[]): Promise<Gated> {
-  const tool = Object.hasOwn(agent.tools, call.toolName) ? agent.tools[call.toolName] : undefined;
-  const question = tool && escalationOf(tool);
-  const approval = agent.policy.get(call.toolName)?.approval;
+export async function gatedOf({ execution, agent, call, messages }: Caller): Promise<Gated> {
+  const { state, deps } = execution;
+  const tool = toolNamed(agent, call.toolName);
   const step = toolStepKey(call.toolCallId);
-  if (execution.state.steps.has(step)) return { call, release: onRecord(execution, step) };
-  if (!tool || call.invalid !== undefined) return { call, release: { is: "free" } }; // it will be refused for what it is
+  if (state.steps.get(step)?.status === "unknown") return { release: { is: "in doubt" } };
+  if (!tool || call.invalid !== undefined) return { release: { is: "free" } }; // it will be refused for what it is
   const askOf = async (kind: Ask["kind"], rules: CheckedApprovers, why: string): Promise<Gated> => {
     const input = call.input as JsonValue | undefined;
     const ask = { kind, step, name: call.toolName, input, tool: await toolVersionOf(tool), rules, why, context: contextOf(messages) };
     const problem = tooLarge(ask);
-    if (problem !== undefined) return { call, release: { is: "refused", code: "LIMIT_EXCEEDED", why: `The call did not run: ${problem}` } };
-    return { call, ask, approval };
+    if (problem !== undefined) return { release: { is: "refused", code: "LIMIT_EXCEEDED", why: `The call did not run: ${problem}` } };
+    return { ask, approval };
   };
+  const question = escalationOf(tool);
+  const approval = agent.policy.get(call.toolName)?.approval;
   if (question) return askOf("question", question, "the agent asks a person");
-  if (!approval) return { call, release: { is: "free" } };
-  const ruling = rulingOf(
-    approval,
-    call.toolName,
-    call.input,
-    factsOf(execution, agent, { step: toolStepKey(call.toolCallId), name: call.toolName }),
-  );
-  if (ruling.is === "never") return { call, release: never(ruling.why) };
-  if (ruling.is === "free" && !latest(execution, step)) return { call, release: { is: "free" } };
-  const why = ruling.is === "asked" ? ruling.why : "somebody was asked before";
-  if (!execution.deps.supervision.isShadow) return askOf("tool", approval, why);
-  execution.journal.note({ type: "approval.skipped", step, name: call.toolName, why });
-  return { call, release: { is: "free" } };
+  const said = saidOf(execution, step);
+  if (!approval) return { release: said ?? { is: "free" } };
+  const ruling = rulingOf(approval, call.toolName, call.input, factsOf(execution, agent, { step, name: call.toolName }));
+  if (ruling.is === "never") return { release: never(ruling.why, state.steps.has(step)) };
+  if (ruling.is === "free" && !latest(execution, step)) return { release: { is: "free" } };
+  if (deps.supervision.isShadow) return { release: said ?? { is: "free" } };
+  return askOf("tool", approval, ruling.is === "asked" ? ruling.why : "somebody was asked before");
 }
 
-/** It began in an earlier stay: under the approval that it had then. */
-function onRecord({ state, run }: Execution, step: string): Release {
-  const released = releaseOf(run, state, step);
-  return released?.verdict ? approved({ approval: released.approval, verdict: released.verdict }) : { is: "free" };
+/** Where nobody has to be asked any more: what somebody has said of the call all the same counts. */
+function saidOf(execution: Execution, step: string): Release | undefined {
+  const agreed = agreedOn(execution, step);
+  const isSaid = agreed?.verdict.outcome === "approved" || agreed?.verdict.outcome === "denied";
+  return agreed && isSaid ? releaseBy(agreed) : undefined;
 }
 
-/** Waits for what people say. */
-export async function released(execution: Execution, agent: Agent, gated: Gated): Promise<Release> {
-  if ("release" in gated) return gated.release;
-  const { call, ask, approval } = gated;
-  const recheck = async (verdict: Verdict) => {
-    if (verdict.input !== undefined) {
-      const misfit = await exactMisfitOf(agent, call.toolName, verdict.input);
-      if (misfit !== undefined) return `the edited arguments do not fit the tool (${misfit})`;
+/** Waits for what people say, as often as it takes. */
+export async function released(caller: Caller): Promise<Release> {
+  const { execution, call } = caller;
+  for (;;) {
+    const gated = await gatedOf(caller);
+    if ("release" in gated) {
+      await withdraw(execution, toolStepKey(call.toolCallId));
+      noteSkipped(caller);
+      return gated.release;
     }
-    if (!approval) return undefined;
-    const facts = factsOf(execution, agent, { step: ask.step, name: call.toolName });
-    const ruling = rulingOf(approval, call.toolName, verdict.input ?? call.input, facts);
-    return ruling.is === "never" ? ruling.why : undefined;
-  };
-  const agreed = await agree(execution, ask, recheck);
-  const { verdict } = agreed;
+    const agreed = await agree(execution, gated.ask, (verdict) => recheck(caller, gated, verdict));
+    if (agreed) return releaseBy(agreed, gated.ask);
+  }
+}
+
+/** Whether what a call was released for holds now: what has to be true at the moment when it begins, each time it does. */
+export async function holds(caller: Caller, release: Release): Promise<boolean> {
+  const gated = await gatedOf(caller);
+  if ("release" in gated) return isDeepStrictEqual(gated.release, release);
+  const { execution } = caller;
+  const agreed = agreedOn(execution, gated.ask.step);
+  if (!agreed || !isDeepStrictEqual(releaseBy(agreed, gated.ask), release)) return false;
+  const why = await lapseOf(execution, gated.ask, agreed, (verdict) => recheck(caller, gated, verdict));
+  return why === undefined;
+}
+
+/** What the tool and its rule say, now, of what was agreed to. */
+async function recheck(
+  { execution, agent, call }: Caller,
+  { ask, approval }: Extract<Gated, { ask: Ask }>,
+  { input }: Verdict,
+): Promise<string | undefined> {
+  const misfit = input === undefined ? undefined : await exactMisfitOf(agent, call.toolName, input);
+  if (misfit !== undefined) return `the edited arguments do not fit the tool (${misfit})`;
+  if (!approval) return undefined;
+  const ruling = rulingOf(approval, call.toolName, input ?? call.input, factsOf(execution, agent, { step: ask.step, name: call.toolName }));
+  return ruling.is === "never" ? ruling.why : undefined;
+}
+
+/** In shadow nobody is asked; that somebody would have been is on record once. */
+function noteSkipped({ execution, agent, call }: Caller): void {
+  const { deps, state, journal } = execution;
+  const step = toolStepKey(call.toolCallId);
+  const approval = agent.policy.get(call.toolName)?.approval;
+  if (!deps.supervision.isShadow || !approval || call.invalid !== undefined || state.steps.has(step)) return;
+  const ruling = rulingOf(approval, call.toolName, call.input, factsOf(execution, agent, { step, name: call.toolName }));
+  if (ruling.is === "asked") journal.note({ type: "approval.skipped", step, name: call.toolName, why: ruling.why });
+}
+
+/** What somebody's word makes of the call. */
+function releaseBy({ approval, verdict }: Agreed, ask?: Ask): Release {
   const by = verdict.by.join(" and ");
   switch (verdict.outcome) {
     case "approved":
-      return approved(agreed);
+      return { is: "approved", approval, by: verdict.by, ...(verdict.input !== undefined && { edited: verdict.input }) };
     case "answered":
       return { is: "answered", by, answer: verdict.answer ?? null };
     case "denied":
@@ -96,24 +138,23 @@ export async function released(execution: Execution, agent: Agent, gated: Gated)
   }
 }
 
-function approved({ approval, verdict }: Agreed): Release {
-  return { is: "approved", approval, by: verdict.by, ...(verdict.input !== undefined && { edited: verdict.input }) };
-}
-
 /** Not a denial, and not to be taken for one. */
-function expired({ kind, rules }: Ask): Release {
-  const what = kind === "question" ? "answered" : "decided on this call";
+function expired(ask: Ask | undefined): Release {
+  const what = ask?.kind === "question" ? "answered" : "decided on this call";
   const why = `Nobody has ${what} in time, so it did not run. That is not a refusal.`;
-  return { is: "refused", code: "APPROVAL_EXPIRED", why, isFatal: rules.onExpire === "fail" };
+  return { is: "refused", code: "APPROVAL_EXPIRED", why, isFatal: ask?.rules.onExpire === "fail" };
 }
 
-function never(why: string): Release {
-  return { is: "refused", code: "APPROVAL_DENIED", why: `The call did not run: ${why}. Nobody can allow it.` };
+function never(why: string, hasBegun: boolean): Release {
+  const what = hasBegun ? "The call is not tried again" : "The call did not run";
+  return { is: "refused", code: "APPROVAL_DENIED", why: `${what}: ${why}. Nobody can allow it.` };
 }
 
 /** What a rule is told of the run. @param call the one that it is about */
 export function factsOf({ run, state }: Pick<Execution, "run" | "state">, agent: Agent, call: { step: string; name: string }): RunFacts {
-  const others = [...state.steps.values()].filter(({ step, kind }) => kind === "tool" && step !== call.step);
+  const done = [...state.steps.values()].filter(
+    ({ step, kind, status }) => kind === "tool" && status === "succeeded" && step !== call.step,
+  );
   return {
     run: run.id,
     agent: agent.name,
@@ -121,7 +162,7 @@ export function factsOf({ run, state }: Pick<Execution, "run" | "state">, agent:
     principal: run.principal,
     spent: spentOf(state),
     degraded: state.degraded.map(({ name }) => name),
-    isFirstUse: !others.some(({ name }) => name === call.name),
+    isFirstUse: !done.some(({ name }) => name === call.name),
   };
 }
 
@@ -133,7 +174,7 @@ export async function misfitOf(tool: Tool, input: unknown): Promise<string | und
 
 /** As `misfitOf`, for what a person has written: a key that the tool would drop is wrong, because somebody thinks that it does something. */
 export async function exactMisfitOf(agent: Agent, name: string, input: unknown): Promise<string | undefined> {
-  const tool = Object.hasOwn(agent.tools, name) ? agent.tools[name] : undefined;
+  const tool = toolNamed(agent, name);
   if (!tool) return `there is no tool "${name}" any more`;
   const checked = await asSchema(tool.inputSchema).validate?.(structuredClone(input));
   if (!checked) return undefined;
@@ -152,4 +193,9 @@ function droppedKey(given: unknown, taken: unknown, path = ""): string | undefin
     if (inner !== undefined) return inner;
   }
   return undefined;
+}
+
+/** Own only: a model may ask for a tool by a name that every object inherits. */
+export function toolNamed(agent: Agent, name: string): Tool | undefined {
+  return Object.hasOwn(agent.tools, name) ? agent.tools[name] : undefined;
 }

@@ -29,6 +29,10 @@ export interface StepSpec<T> {
   /** How long it is tried, in milliseconds, waiting included. */
   patienceMs: number;
   exhausted: (failure: Failure) => Exhaustion;
+  /** Why it must not begin, if so: it ends as failed with this, and no candidate is asked. */
+  refused?: Error | undefined;
+  /** Asked right before each attempt: whether what it was released for still holds. When it does not, it is left as it is. */
+  holds?: () => Promise<boolean>;
   /** What the journal keeps beside the value. */
   describe?: (value: T) => Promise<Described> | Described;
 }
@@ -37,6 +41,9 @@ export interface Described {
   shown?: JsonValue | undefined;
   usage?: JsonValue | undefined;
 }
+
+/** What the step was released for holds no longer: not a failure, it is asked for anew. */
+export class Lapsed extends Error {}
 
 /** One way to do the step. */
 export interface Candidate<T> extends Standing {

@@ -6,15 +6,17 @@ import { fromErrorRecord, GroundcrewError } from "../errors.ts";
 import type { Failure } from "../failure.ts";
 import { candidateFor } from "../fault/candidate.ts";
 import type { StepState } from "../persistence/fold.ts";
+import type { Stop } from "../persistence/store.ts";
+import { hold } from "./approval.ts";
 import { begun, giveUp, tryOnce } from "./attempt.ts";
 import { settleUnknown } from "./doubt.ts";
 import type { Execution } from "./execution.ts";
-import { pass, type Refused } from "./gates.ts";
-import type { StepSpec } from "./step-spec.ts";
+import { type Outcome, pass, type Refused } from "./gates.ts";
+import { Lapsed, type StepSpec } from "./step-spec.ts";
 
 /**
  * Brings the step to its outcome and returns its value: the recorded one when it has one, otherwise by running it.
- * @throws GroundcrewError with the recorded failure; never returns when the run has to stop or wait instead.
+ * @throws GroundcrewError with the recorded failure; `Lapsed`. Never returns when the run has to stop or wait instead.
  */
 export async function perform<T>(execution: Execution, spec: StepSpec<T>): Promise<T> {
   for (;;) {
@@ -26,9 +28,14 @@ export async function perform<T>(execution: Execution, spec: StepSpec<T>): Promi
       await settleUnknown(execution, { step: spec.step, reconcile: spec.candidates[before.candidate ?? 0]?.reconcile }, before);
       continue;
     }
+    if (spec.refused) {
+      await refuse(execution, spec, spec.refused, before);
+      continue;
+    }
     await untilResumed(execution);
     if (before?.isExhausted) await untilMended(execution, before);
     if (before?.retryAt !== undefined) await untilRetry(execution, before);
+    if (spec.holds && !(await spec.holds())) throw new Lapsed();
     const found = await attempt(execution, spec, before);
     if ("value" in found) return found.value;
     if ("refused" in found) await untilUp(execution, spec, found.refused);
@@ -57,9 +64,11 @@ async function attempt<T>(execution: Execution, spec: StepSpec<T>, before: StepS
         isPressed: execution.state.isPressed,
         isProbe: false,
       };
-      const outcome = await pass(deps, passage, () => tryOnce(execution, spec, { candidate, number, passage }));
+      const begin = async (): Promise<Outcome<T>> =>
+        (await mayBegin(execution, spec)) ? tryOnce(execution, spec, { candidate, number, passage }) : {};
+      const outcome = await pass(deps, passage, begin);
       if (outcome.value) return { value: outcome.value.of };
-      if (outcome.stopped) execution.handBack(`${outcome.stopped.by} has stopped it: ${outcome.stopped.why}`);
+      if (outcome.stopped) execution.handBack(haltedBy(outcome.stopped));
       if (!outcome.refused) return { again: true };
       refusals.set(number, outcome.refused);
     }
@@ -68,7 +77,28 @@ async function attempt<T>(execution: Execution, spec: StepSpec<T>, before: StepS
   }
 }
 
-/** Nobody can be asked now. A model that can be told is told; everything else waits for the first that may be up again. */
+/** Why a run goes back to the queue whose agent was stopped. */
+export function haltedBy({ by, why }: Stop): string {
+  return `${by} has stopped it: ${why}`;
+}
+
+/** A moment ago it might; meanwhile it has waited for its turn. */
+async function mayBegin<T>({ state }: Execution, { holds }: StepSpec<T>): Promise<boolean> {
+  return state.paused === undefined && (!holds || (await holds()));
+}
+
+/** Ends it without an attempt: begun and failed in one write, so that no crash can leave it begun. */
+async function refuse<T>(execution: Execution, spec: StepSpec<T>, error: Error, before: StepState | undefined): Promise<void> {
+  await execution.enter();
+  try {
+    if (!before) execution.journal.note(begun(spec, spec.candidates[0], 0, 1));
+    await giveUp(execution, spec, { attempt: before?.attempt ?? 1, failure: { chance: "never", reason: "error" }, error });
+  } finally {
+    execution.leave();
+  }
+}
+
+/** Nobody can be asked now. A model that can be told is told; everything else waits, as long as it may, for the first that may be up again. */
 async function giveWay<T>(
   execution: Execution,
   spec: StepSpec<T>,
@@ -86,7 +116,8 @@ async function giveWay<T>(
   }
   const refused = rest.reduce((soonest, one) => (one.until < soonest.until ? one : soonest), first);
   const exhaustion = spec.exhausted(refused.failure);
-  if (exhaustion !== "tell" && exhaustion !== "degrade") return { refused };
+  const isOutOfTime = before !== undefined && refused.until - before.triedSince > spec.patienceMs;
+  if (!isOutOfTime && exhaustion !== "tell" && exhaustion !== "degrade") return { refused };
   const number = (before?.attempt ?? 0) + 1;
   execution.journal.note(begun(spec, main, 0, number));
   const error = new GroundcrewError(spec.failure, `"${main.name}" was not asked: ${refused.why}.`);
@@ -99,7 +130,7 @@ async function untilRetry(execution: Execution, step: StepState): Promise<void> 
   const { clock } = execution.deps;
   const isDue = () => (execution.state.steps.get(step.step)?.retryAt ?? 0) <= clock.now() || undefined;
   if (isDue()) return;
-  const detail = `"${step.name}" is tried again after: ${step.error?.message ?? "a failure"}`;
+  const detail = `"${step.name}" is tried again after: ${lastError(step)}`;
   await execution.block({ reason: "retry", dueAt: step.retryAt ?? null, detail, take: isDue }, async () => {});
 }
 
@@ -116,16 +147,18 @@ export async function untilResumed(execution: Execution): Promise<void> {
   const { paused } = execution.state;
   if (!paused) return;
   const detail = `${paused.from ?? "somebody"} has paused it: ${paused.why}. \`resume\` lets it go on`;
-  const take = () => execution.state.paused === undefined || undefined;
-  await execution.block({ reason: "attention", code: "PAUSED", dueAt: null, detail, take }, async () => {});
+  await hold(execution, { code: "PAUSED", detail, isOver: () => execution.state.paused === undefined });
 }
 
 /** Parks until somebody says `retry`. */
 async function untilMended(execution: Execution, step: StepState): Promise<void> {
   const isMended = () => !execution.state.steps.get(step.step)?.isExhausted || undefined;
-  const times = step.faults.length === 1 ? "once" : `${step.faults.length} times`;
-  const detail = `"${step.name}" has failed ${times}, the last time with: ${step.error?.message ?? "a failure"}. \`retry\` tries it again.`;
+  const detail = `"${step.name}" has no attempt left, the last failed with: ${lastError(step)}. \`retry\` tries it again.`;
   await execution.block({ reason: "attention", code: "RETRIES_EXHAUSTED", dueAt: null, detail, take: isMended }, async () => {});
+}
+
+function lastError({ error }: StepState): string {
+  return (error?.message ?? "a failure").replace(/\.$/, ""); // it stands inside a sentence
 }
 
 /** The recorded step was another one: going on would give it the wrong value. The run waits for somebody to mend the code. */

@@ -93,8 +93,10 @@ function parkedSummary(standing: Standing): string {
       return approvalSummary(standing, why);
     case "attention":
       return attentionSummary(standing, why);
-    default:
-      return `Parked: ${why}${time === undefined ? "" : `, for ${time} at most`}.`;
+    default: {
+      const isBounded = time !== undefined && standing.state.handover === undefined; // a person takes the time they need
+      return `Parked: ${why}${isBounded ? `, for ${time} at most` : ""}.`;
+    }
   }
 }
 

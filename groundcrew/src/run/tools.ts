@@ -11,9 +11,9 @@ import type { Answer } from "../tool/escalation.ts";
 import { executeTool, noted, toModelOutput } from "../tool/tool.ts";
 import { latest, request } from "./approval.ts";
 import type { Execution } from "./execution.ts";
-import { type Gated, gatedOf, misfitOf, type Release, released } from "./release.ts";
+import { type Caller, gatedOf, holds, misfitOf, type Release, released, toolNamed } from "./release.ts";
 import { perform } from "./step.ts";
-import type { Candidate, Exhaustion } from "./step-spec.ts";
+import { type Candidate, type Exhaustion, Lapsed } from "./step-spec.ts";
 import { type Transcript, toolStepKey } from "./transcript.ts";
 
 /**
@@ -28,21 +28,21 @@ export async function runTools(
   isResumed: boolean,
 ): Promise<void> {
   const shown = [...history, ...messages];
-  const gated = await Promise.all(
-    openCalls.map(async (call) => {
-      if (isResumed) await meetNewTool(execution, agent, call);
-      return gatedOf(execution, agent, call, shown);
-    }),
-  );
+  const callers = openCalls.map((call): Caller => ({ execution, agent, call, messages: shown }));
+  if (isResumed) await Promise.all(openCalls.map((call) => meetNewTool(execution, agent, call)));
+  const gated = await Promise.all(callers.map(gatedOf));
   // Everything that people have to decide is asked for at once; what nobody has to decide does not wait for it.
   const fresh = gated.flatMap((one) => ("ask" in one && !latest(execution, one.ask.step) ? one.ask : []));
-  await request(execution, fresh);
+  const asking = request(execution, fresh);
   const lanes = new Lanes(MAX_PARALLEL_TOOLS);
-  const bringToEnd = async (one: Gated) => {
-    const release = await released(execution, agent, one);
-    await lanes.in(() => runTool(execution, agent, one.call, shown, release));
+  const bringToEnd = async (caller: Caller, index: number) => {
+    if ("ask" in (gated[index] ?? {})) await asking;
+    for (let isOver = false; !isOver; ) {
+      const release = await released(caller);
+      isOver = await lanes.in(() => runTool(caller, release));
+    }
   };
-  await Promise.all(gated.map(bringToEnd));
+  await Promise.all([asking, ...callers.map(bringToEnd)]);
 }
 
 /** So many at a time; the others wait their turn. */
@@ -73,7 +73,7 @@ class Lanes {
  * tool that is gone to deny.
  */
 async function meetNewTool({ state, journal }: Execution, agent: Agent, call: ToolCall): Promise<void> {
-  const tool = Object.hasOwn(agent.tools, call.toolName) ? agent.tools[call.toolName] : undefined;
+  const tool = toolNamed(agent, call.toolName);
   const step = state.steps.get(toolStepKey(call.toolCallId));
   if (tool && !step) {
     const problem = await misfitOf(tool, call.input);
@@ -84,38 +84,44 @@ async function meetNewTool({ state, journal }: Execution, agent: Agent, call: To
   }
 }
 
-async function runTool(
-  execution: Execution,
-  agent: Agent,
-  asked: ToolCall,
-  messages: Transcript["messages"],
-  release: Release,
-): Promise<void> {
+/** @returns whether it has ended; otherwise what it was released for holds no longer, and it has to be released anew. */
+async function runTool(caller: Caller, release: Release): Promise<boolean> {
+  const { execution, agent, call: asked, messages } = caller;
   const { journal } = execution;
   const step = toolStepKey(asked.toolCallId);
   const policy = agent.policy.get(asked.toolName) ?? UNDECLARED;
   const tool = toolNamed(agent, asked.toolName);
-  const call = release.is === "approved" && release.edited !== undefined ? { ...asked, input: release.edited } : asked;
+  const call = { ...asked, input: await inputOf(execution, asked, release) };
   const { key, refused } = refusalOf(execution, agent, policy, call, release);
-  const isRefused = refused !== undefined || !tool;
-  const candidates = isRefused ? ([refusing(call, refused)] as const) : candidatesOf(execution, agent, call, messages, key, release);
+  if (refused && release.is === "approved") journal.note({ type: "approval.voided", approval: release.approval, why: refused.message });
   try {
     await perform<unknown>(execution, {
       step,
       kind: "tool",
-      candidates,
+      candidates: refused ? [unasked(call)] : candidatesOf(execution, agent, call, messages, key, release),
+      refused,
+      holds: () => holds(caller, release),
       input: journal.encode(call.input, `input of tool "${call.toolName}"`),
       failure: "TOOL_FAILED",
       classify: [policy.classify, agent.faults.classify],
       patienceMs: agent.faults.patienceMs,
-      exhausted: () => (isRefused ? (isFatal(release) ? "fail" : "tell") : exhaustionOfTool(policy.optional, agent.faults.exhausted)),
+      exhausted: () => (refused ? (isFatal(release) ? "fail" : "tell") : exhaustionOfTool(policy.optional, agent.faults.exhausted)),
       describe: async (output) => ({ shown: await shownTo(execution, tool, call, output, release) }),
     });
   } catch (thrown) {
+    if (thrown instanceof Lapsed) return false;
     const error = coerceError(thrown);
     if (execution.state.steps.get(step)?.status !== "failed" || isError(error, "SUPERSEDED")) throw error;
     // Recorded as failed: the model is told, or the loop fails the run.
   }
+  return true;
+}
+
+/** The model's arguments, or those that a person has put in their place; of a call in doubt those that it has begun with. */
+async function inputOf({ state, journal }: Execution, { toolCallId, input }: ToolCall, release: Release): Promise<unknown> {
+  if (release.is === "approved" && release.edited !== undefined) return release.edited;
+  const step = state.steps.get(toolStepKey(toolCallId));
+  return release.is === "in doubt" && step?.input !== undefined ? journal.decode(step.input) : input;
 }
 
 function isFatal(release: Release): boolean {
@@ -131,6 +137,10 @@ function refusalOf(
   release: Release,
 ): { key?: string; refused?: Error } {
   if (release.is === "refused") return { refused: new GroundcrewError(release.code, release.why) };
+  if (release.is === "in doubt") return {}; // it does not begin
+  if (!toolNamed(agent, call.toolName)) {
+    return { refused: new GroundcrewError("TOOL_FAILED", `There is no tool "${call.toolName}" any more.`) };
+  }
   if (call.invalid !== undefined) return { refused: new GroundcrewError("TOOL_FAILED", call.invalid) };
   const { key, refused } = keyOf(execution, agent, policy, call);
   if (refused !== undefined) return { refused: new GroundcrewError("TOOL_FAILED", refused) };
@@ -143,7 +153,7 @@ function candidatesOf(
   execution: Execution,
   agent: Agent,
   call: ToolCall,
-  messages: Transcript["messages"],
+  messages: readonly ModelMessage[],
   key: string | undefined,
   release: Release,
 ): [Candidate<unknown>, ...Candidate<unknown>[]] {
@@ -158,16 +168,12 @@ function exhaustionOfTool(optional: boolean | undefined, required: Exhausted): E
   return optional ? "degrade" : required;
 }
 
-function toolNamed(agent: Agent, name: string): Tool | undefined {
-  return Object.hasOwn(agent.tools, name) ? agent.tools[name] : undefined;
-}
-
 /** The tool that was asked for, and what stands in for it. */
 function toolsOf(
   execution: Execution,
   agent: Agent,
   call: ToolCall,
-  messages: Transcript["messages"],
+  messages: readonly ModelMessage[],
   key: string | undefined,
 ): [Candidate<unknown>, ...Candidate<unknown>[]] {
   const { fallback } = agent.policy.get(call.toolName) ?? UNDECLARED;
@@ -184,7 +190,7 @@ function toolCandidate(
   execution: Execution,
   agent: Agent,
   call: ToolCall,
-  messages: Transcript["messages"],
+  messages: readonly ModelMessage[],
   name: string,
 ): Candidate<unknown> {
   const policy = agent.policy.get(name) ?? UNDECLARED;
@@ -205,13 +211,19 @@ function toolCandidate(
       // The tool gets its own copy: what it does to its input must not reach the transcript.
       return executeTool(tool, structuredClone(call.input), {
         toolCallId: call.toolCallId,
-        messages,
+        messages: [...messages],
         signal,
-        context: (agent.settings.toolsContext as Record<string, unknown> | undefined)?.[name],
+        context: contextOf(agent, name),
         onPreliminary,
       });
     },
   };
+}
+
+/** Own only: a tool may have a name that every object inherits, such as `constructor`. */
+function contextOf({ settings }: Agent, name: string): unknown {
+  const contexts = settings.toolsContext as Record<string, unknown> | undefined;
+  return contexts && Object.hasOwn(contexts, name) ? contexts[name] : undefined;
 }
 
 /** One whose key cannot be told has none: the call itself will show what is wrong with its input. */
@@ -229,9 +241,9 @@ function breakerOf(agent: Agent, name: string, input: unknown): string | undefin
 }
 
 /** A call that cannot be made is an answer for the model. */
-function refusing({ toolName }: ToolCall, why?: Error): Candidate<never> {
+function unasked({ toolName }: ToolCall): Candidate<never> {
   const run = () => {
-    throw why ?? new GroundcrewError("TOOL_FAILED", `There is no tool "${toolName}" any more.`);
+    throw new GroundcrewError("INTERNAL", `"${toolName}" was refused, and begun all the same.`);
   };
   return { name: toolName, effect: "read", attempts: 1, timeoutMs: 1_000, run };
 }

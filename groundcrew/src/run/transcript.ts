@@ -6,7 +6,7 @@ import type { AssistantModelMessage, ModelMessage, ToolResultPart } from "ai";
 import type { FailureReason } from "../failure.ts";
 import type { RunState, StepState } from "../persistence/fold.ts";
 import type { JsonValue } from "../persistence/json-value.ts";
-import { contentOf, type ModelStep, type ToolCall, textOf, toolCallsOf } from "../persistence/model-step.ts";
+import { contentOf, type ModelStep, problemOf, type ToolCall, textOf, toolCallsOf } from "../persistence/model-step.ts";
 import { toModelOutput } from "../tool/tool.ts";
 
 /** How values come out of the journal; some stand in blobs beside it. */
@@ -164,14 +164,14 @@ function textResult(call: ToolCall, type: "text" | "error-text", value: string):
  * What the SDK found invalid it found by the old id, which then counts for each call of that id.
  */
 export function withUniqueCallIds(step: ModelStep, isTaken: (toolCallId: string) => boolean): ModelStep {
-  const seen = new Set<string>();
-  const invalid: Record<string, string> = {};
+  const seen = new Set([UNSTORABLE]);
+  const invalid = new Map<string, string>();
   const unique = (id: string): string => {
     let name = id;
     for (let n = 2; seen.has(name) || isTaken(name); n++) name = `${id}#${n}`;
     seen.add(name);
-    const problem = step.invalid?.[id];
-    if (problem !== undefined) invalid[name] = problem;
+    const problem = problemOf(step, id);
+    if (problem !== undefined) invalid.set(name, problem);
     return name;
   };
   const messages = step.messages.map((message): ModelMessage => {
@@ -181,5 +181,8 @@ export function withUniqueCallIds(step: ModelStep, isTaken: (toolCallId: string)
     );
     return { ...message, content };
   });
-  return { ...step, messages, ...(step.invalid && { invalid }) };
+  return { ...step, messages, ...(step.invalid && { invalid: Object.fromEntries(invalid) }) };
 }
+
+/** The one id that is no key of a storable object. */
+const UNSTORABLE = "__proto__";

@@ -10,10 +10,10 @@ import type { ReceivedSignal, StepState } from "../persistence/fold.ts";
 import { hashValue } from "../persistence/hash.ts";
 import { newRunId } from "../persistence/id.ts";
 import type { JsonValue } from "../persistence/json-value.ts";
-import { type Ask, agree } from "./approval.ts";
+import { type Agreed, type Ask, agree } from "./approval.ts";
 import type { Execution } from "./execution.ts";
 import { childSignal } from "./signal.ts";
-import { mismatch } from "./step.ts";
+import { haltedBy, mismatch, untilResumed } from "./step.ts";
 import { isStoreTrouble } from "./trouble.ts";
 
 export async function sleep(execution: Execution, step: string, ms: number): Promise<void> {
@@ -76,7 +76,9 @@ export async function waitForApproval(
 }
 
 async function settleApproval(execution: Execution, step: string, ask: Ask): Promise<void> {
-  const { verdict } = await agree(execution, ask, async () => undefined);
+  let agreed: Agreed | undefined;
+  while (!agreed) agreed = await agree(execution, ask);
+  const { verdict } = agreed;
   const { by, reason } = verdict;
   await execution.enter();
   try {
@@ -140,6 +142,10 @@ function depthOf({ state }: Execution): number {
 
 /** A step in flight: a run that is cancelled meanwhile ends after it, and finds the child to cancel. */
 async function startChild(execution: Execution, wait: StepState, definition: Definition, input: JsonValue | undefined): Promise<void> {
+  await untilResumed(execution);
+  const { deps, run } = execution;
+  const stopped = await deps.stops.of(run.agent);
+  if (stopped) execution.handBack(haltedBy(stopped));
   await execution.enter();
   try {
     await execution.journal.commit(); // the child's id has to be known before there is a child

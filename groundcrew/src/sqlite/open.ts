@@ -27,7 +27,12 @@ export async function openSqlite(path: string, options: SqliteOptions = {}): Pro
   const location = resolve(path);
   const db = await patiently(location, () => connect(location));
   const { clock = systemClock, pollMs = DEFAULT_POLL_MS, auditKey } = options;
-  return new SqliteStore(db, location, { clock, pollMs, auditKey });
+  return new SqliteStore(db, location, { clock: inWholeMs(clock), pollMs, auditKey });
+}
+
+/** A clock of somebody's own may know parts of a millisecond, which the tables refuse. Downwards: nothing is due before its time. */
+function inWholeMs(clock: Clock): Clock {
+  return { now: () => Math.floor(clock.now()), after: (delayMs, task) => clock.after(delayMs, task) };
 }
 
 function connect(location: string): DatabaseSync {

@@ -109,7 +109,11 @@ export class SqliteStore implements Store {
 
   async create(run: NewRun): Promise<Created> {
     checkStart(run);
-    return this.#write((tx) => this.#verbs.start(tx, run));
+    return this.#write((tx) => {
+      const created = this.#verbs.start(tx, run);
+      if (run.audit && created.outcome === "created") this.#verbs.audit.append(tx, run.audit);
+      return created;
+    });
   }
 
   claim(worker: string, agents: readonly string[], limit: number, quotas?: Quotas): Promise<Claim[]> {

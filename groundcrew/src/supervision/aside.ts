@@ -15,7 +15,7 @@ type Whose = Pick<RunRow, "id" | "agent" | "principal">;
 /** @param channels by which people are told. @returns undefined for events that are nobody else's business: nearly all. */
 export function asideOf(run: Whose, events: readonly Event[], state: RunState, channels: readonly string[]): Aside | undefined {
   if (!events.some((event) => event.type.startsWith("approval.")) && state.approvals.size === 0) return undefined;
-  const audit = events.flatMap((event) => auditOf(run, event, state));
+  const audit = events.flatMap((event) => auditOf(run, event, events, state));
   const asked = events.filter((event) => event.type === "approval.requested");
   const opens = asked.map((event) => rowOf(run, event, state.approvals.get(event.approval)));
   const closes = events.some(isEnd) ? openOf(run, state).map(({ approval }) => approval) : [];
@@ -70,7 +70,7 @@ function newsOf({ principal }: Whose, opens: readonly ApprovalRow[], channels: r
   );
 }
 
-function auditOf(run: Whose, event: Event, state: RunState): AuditEntry[] {
+function auditOf(run: Whose, event: Event, together: readonly Event[], state: RunState): AuditEntry[] {
   const by = (action: string, approval: string | undefined, detail?: JsonValue, reason?: string): AuditEntry[] => [
     {
       tenant: run.principal.tenant,
@@ -109,9 +109,10 @@ function auditOf(run: Whose, event: Event, state: RunState): AuditEntry[] {
     case "step.failed":
     case "step.unknown": {
       const released = releaseOf(run, state, event.step);
-      return released
-        ? by(`approval.${EXECUTED[event.type]}`, released.approval, { hash: released.verdict?.hash ?? "", attempt: event.attempt })
-        : [];
+      const action = executionOf(event, together);
+      if (!released || !action) return [];
+      const detail = { hash: released.verdict?.hash ?? "", attempt: event.attempt, ...standInOf(event) };
+      return by(action, released.approval, detail, "isUnasked" in event ? event.error.message : undefined);
     }
     case "run.succeeded":
     case "run.failed":
@@ -123,12 +124,27 @@ function auditOf(run: Whose, event: Event, state: RunState): AuditEntry[] {
   }
 }
 
+type ExecutionEvent = EventOf<"step.started" | "step.succeeded" | "step.failed" | "step.unknown">;
+
+/** What is on record of it. What nobody was asked for has not begun, although the journal has a beginning and an end of it, in one write. */
+function executionOf(event: ExecutionEvent, together: readonly Event[]): string | undefined {
+  const { type, step, attempt } = event;
+  if (type === "step.failed" && event.isUnasked) return "approval.execution.refused";
+  const isUnasked = (end: Event) => end.type === "step.failed" && end.isUnasked && end.step === step && end.attempt === attempt;
+  return type === "step.started" && together.some(isUnasked) ? undefined : EXECUTED[type];
+}
+
 const EXECUTED = {
-  "step.started": "execution.begun",
-  "step.succeeded": "execution.succeeded",
-  "step.failed": "execution.failed",
-  "step.unknown": "execution.unknown",
+  "step.started": "approval.execution.begun",
+  "step.succeeded": "approval.execution.succeeded",
+  "step.failed": "approval.execution.failed",
+  "step.unknown": "approval.execution.unknown",
 } as const;
+
+/** What ran in the place of what was approved. */
+function standInOf(event: ExecutionEvent): { standIn?: string } {
+  return event.type === "step.started" && event.candidate !== undefined ? { standIn: event.name } : {};
+}
 
 /** The approval under which a step runs. */
 export function releaseOf(run: Pick<RunRow, "id">, { approvals }: RunState, step: string): ApprovalState | undefined {

@@ -5,7 +5,7 @@
 import { checkTargets, REQUESTER } from "../approval.ts";
 import { describe, GroundcrewError } from "../errors.ts";
 import { MAX_APPROVERS, MAX_REASON_CHARS, MAX_SIMILAR_USES } from "../limits.ts";
-import type { Amendment, ApprovalOutcome, ApprovalRow, Verdict, Vote } from "../persistence/approval.ts";
+import type { Amendment, ApprovalOutcome, ApprovalRow, Similar, Verdict, Vote } from "../persistence/approval.ts";
 import type { AuditEntry } from "../persistence/audit.ts";
 import type { DeliveryAbout, NewDelivery } from "../persistence/delivery.ts";
 import type { JsonValue } from "../persistence/json-value.ts";
@@ -19,7 +19,7 @@ export type Word =
       reason?: string;
       /** Other arguments than asked for, and the hash that binds them. */
       edited?: { input: JsonValue; hash: string };
-      /** Further calls of the same tool in the same run that need nobody. */
+      /** Further calls of the same tool in the same run that need nobody; where several have to agree, if all say so. */
       similar?: { uses: number; withinMs: number };
     }
   | { do: "deny"; reason: string }
@@ -166,6 +166,7 @@ function approve(row: ApprovalRow, word: Extract<Word, { do: "approve" }>, actor
     channel: actor.channel,
     ...(word.reason !== undefined && { reason: word.reason }),
     ...(judging.link !== undefined && { link: judging.link }),
+    ...(word.similar && { similar: { uses: word.similar.uses, until: judging.now + word.similar.withinMs } }),
   };
   const before = row.votes.filter(({ by }) => by !== actor.user);
   const votes = [...before, vote];
@@ -173,13 +174,15 @@ function approve(row: ApprovalRow, word: Extract<Word, { do: "approve" }>, actor
   if (agreeing.length < row.request.quorum) {
     const isRepeat = row.votes.some((one) => one.by === actor.user && one.hash === hash);
     const next = { ...row, version: row.version + 1, votes };
+    const detail = { hash, of: row.request.quorum, ...(vote.similar && { similar: { ...vote.similar } }) };
     return {
       next,
-      audit: [entry(next, actor, isRepeat ? "approval.voted.again" : "approval.voted", { hash, of: row.request.quorum }, word.reason)],
+      audit: [entry(next, actor, isRepeat ? "approval.voted.again" : "approval.voted", detail, word.reason)],
       deliveries: [],
     };
   }
   const input = vote.hash === row.request.hash ? undefined : vote.input;
+  const similar = similarOf(agreeing);
   return ended({ ...row, votes }, actor, judging.channels, {
     ...verdict(
       "approved",
@@ -190,8 +193,15 @@ function approve(row: ApprovalRow, word: Extract<Word, { do: "approve" }>, actor
     hash,
     ...(word.reason !== undefined && { reason: word.reason }),
     ...(input !== undefined && { input }),
-    ...(word.similar && { similar: { uses: word.similar.uses, until: judging.now + word.similar.withinMs } }),
+    ...(similar && { similar }),
   });
+}
+
+/** What needs several people's word is not freed of it by the word of one: the least that all of them have said. */
+function similarOf(agreeing: readonly Vote[]): Similar | undefined {
+  const said = agreeing.flatMap(({ similar }) => similar ?? []);
+  if (said.length < agreeing.length) return undefined;
+  return { uses: Math.min(...said.map(({ uses }) => uses)), until: Math.min(...said.map(({ until }) => until)) };
 }
 
 /** What is on the table: the arguments as asked for, or as somebody has edited them since. */

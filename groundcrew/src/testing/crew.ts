@@ -144,9 +144,10 @@ export class TestCrew extends Crew {
   }
 }
 
-/** Ended, or nothing but somebody else moves it. A run that waits for a child goes on with the child; one that asks people waits for them. */
+/** Ended, or nothing but somebody else moves it. A run that waits for a child goes on with the child; one that needs people waits for them. */
 function isAtRest(row: RunRow): boolean {
-  if (isTerminal(row.status) || (row.status === "parked" && row.reason === "approval")) return true;
+  const isForPeople = row.reason === "approval" || row.reason === "attention";
+  if (isTerminal(row.status) || (row.status === "parked" && isForPeople)) return true;
   return row.status === "parked" && row.reason !== "child" && wakesAt(row) === null;
 }
 

@@ -1,6 +1,6 @@
 /** A tool by which an agent hands a question to people, with what it has found out, and waits for their answer. */
 import { jsonSchema, type Tool, tool } from "ai";
-import { type ApproverRules, type CheckedApprovers, checkApprovers } from "../approval.ts";
+import { type ApproverRules, type CheckedApprovers, checkApprovers, markQuestion, questionOf } from "../approval.ts";
 import { GroundcrewError } from "../errors.ts";
 
 /** What the agent asks. */
@@ -22,8 +22,6 @@ export interface EscalationOptions extends Omit<ApproverRules, "by" | "quorum"> 
   /** When the model is to use it. */
   description?: string;
 }
-
-const rules = new WeakMap<object, CheckedApprovers>();
 
 /**
  * ```ts
@@ -48,7 +46,7 @@ export function escalation({ to, description = DESCRIPTION, ...given }: Escalati
       throw new GroundcrewError("TOOL_FAILED", "Nobody can be asked outside a run.");
     },
   });
-  rules.set(asked, checkApprovers("escalation", { ...given, by: to }));
+  markQuestion(asked, checkApprovers("escalation", { ...given, by: to }));
   return asked;
 }
 
@@ -56,5 +54,5 @@ const DESCRIPTION = "Asks a person. Use it when you may not, or cannot, decide s
 
 /** Who answers, when `tool` is a question to people. */
 export function escalationOf(tool: object): CheckedApprovers | undefined {
-  return rules.get(tool);
+  return questionOf(tool);
 }

@@ -119,6 +119,47 @@ export function auditClaims(makeGround: () => Promise<Ground>): void {
     expect(await hands.wholeChain("acme")).toBe(2);
   });
 
+  test("what a beginning puts on record is there when the run begins now, and not a second time, nor for one that is refused", async () => {
+    const { store, other } = hands;
+    for (const session of [undefined, { id: "s", busy: "queue" as const, message: "hi" }]) {
+      const kind = session ? "turn" : "run";
+      const begin = (by: typeof store, name: string, hash = "h") =>
+        by.create({ ...hands.newRun(session && { session }), start: { key: kind, hash }, audit: [entryOf(`${kind} ${name}`)] });
+      const first = await begin(store, "begins");
+      expect(first.outcome).toBe("created");
+      expect(await begin(other, "again")).toMatchObject({ outcome: "existing", run: { id: first.run.id } });
+      await expect(begin(store, "refused", "another")).rejects.toMatchObject({ code: "START_CONFLICT" });
+    }
+    expect(await hands.actions()).toEqual(["run begins", "turn begins"]);
+    expect(await hands.wholeChain("acme")).toBe(2);
+  });
+
+  test("of runs that many begin at once with one key, from two processes, the one that is made is on record", async () => {
+    const { store, other } = hands;
+    const start = { key: "k", hash: "h" };
+    const begun = await Promise.all(
+      Array.from({ length: 20 }, (_, n) => {
+        const run = hands.newRun();
+        return (n % 2 ? store : other).create({ ...run, start, audit: [entryOf(run.id)] });
+      }),
+    );
+    const made = begun.filter(({ outcome }) => outcome === "created").map(({ run }) => run.id);
+    expect(new Set(begun.map(({ run }) => run.id))).toEqual(new Set(made));
+    expect(await hands.actions()).toEqual(made);
+  });
+
+  test("a run whose record cannot be written has not begun; others of the same moment have", async () => {
+    const { store } = hands;
+    const runs = [hands.newRun(), hands.newRun(), hands.newRun()];
+    const records = [entryOf("a"), unwritable, entryOf("c")];
+    const [, failed] = await Promise.allSettled(runs.map((run, n) => store.create({ ...run, audit: records.slice(n, n + 1) })));
+    expect(failed).toMatchObject({ status: "rejected", reason: { code: "INTERNAL" } });
+    const found = await Promise.all(runs.map(async ({ id }) => (await store.run(id)) !== null));
+    expect(found).toEqual([true, false, true]);
+    expect((await hands.actions()).sort()).toEqual(["a", "c"]);
+    expect(await hands.wholeChain("acme")).toBe(2);
+  });
+
   test("a stop, a lift and an outcome whose record cannot be written have not happened", async () => {
     const { store } = hands;
     const claim = await hands.held();

@@ -42,17 +42,23 @@ export class Hands {
 
   /** A run in the hands of a worker of its own. */
   async held(more: Partial<NewRun> = {}): Promise<Held> {
-    const { clock, store } = this;
-    const id = newRunId(clock.now() + ++this.#count, more.session?.id);
-    const deadline = clock.now() + 86_400_000;
-    const created: Event = { type: "run.created", agent: "support", principal, deadline, seq: 1, at: clock.now() };
+    const { store } = this;
+    const run = this.newRun(more);
     const agent = `support-${this.#count}`;
-    await store.create({ id, agent, principal, deadline, dueAt: clock.now(), events: [created], blobs: [], ...more });
+    await store.create({ ...run, agent });
     const worker = `worker-${this.#count}`;
     await store.join(thisWorker(worker), LEASE);
     const [claim] = await store.claim(worker, [agent], 1);
     if (!claim) throw new Error("nothing to claim");
     return { ...claim, worker };
+  }
+
+  newRun(more: Partial<NewRun> = {}): NewRun {
+    const { clock } = this;
+    const id = newRunId(clock.now() + ++this.#count, more.session?.id);
+    const deadline = clock.now() + 86_400_000;
+    const created: Event = { type: "run.created", agent: "support", principal, deadline, seq: 1, at: clock.now() };
+    return { id, agent: "support", principal, deadline, dueAt: clock.now(), events: [created], blobs: [], ...more };
   }
 
   row({ run }: Claim, n = 1, more: Partial<ApprovalRow> = {}): ApprovalRow {

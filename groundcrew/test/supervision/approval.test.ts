@@ -352,6 +352,20 @@ test("a run that asks and asks stops after 30 in a minute, until an operator say
   expect(await crew.approvals({ run: run.id, limit: 100 })).toHaveLength(45);
 });
 
+test("a run that was stopped for asking too much does what needs nobody, and asks no more however long it waits or what it is sent", async () => {
+  const calls = [
+    ...Array.from({ length: 31 }, (_, i) => ({ tool: "refund", input: { order: `o${i}`, amount: i } })),
+    { tool: "lookup", input: {} },
+  ];
+  const { crew } = await open([{ calls }, "Done."], { within: "2m" });
+  const run = await ask(crew);
+  expect(await crew.settle(run)).toMatchObject({ code: "APPROVALS_FLOODED", stepsDone: 2 }); // the model's, and `lookup`
+  await crew.advance("10m");
+  await run.signal("anything", 1, { by: "customer" });
+  expect(await crew.settle(run)).toMatchObject({ code: "APPROVALS_FLOODED" });
+  expect((await crew.approvals({ run: run.id, limit: 100 })).map(({ status }) => status)).toEqual(Array(30).fill("expired"));
+});
+
 test("arguments that nobody could read are refused, not cut", async () => {
   const { crew, ledger, support } = await open([
     { calls: [{ tool: "refund", input: { order: "x".repeat(200_000), amount: 1 } }] },

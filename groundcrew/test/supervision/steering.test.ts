@@ -206,3 +206,115 @@ test("every command of a person is in the audit log, in the name of whoever gave
     run: run.id,
   });
 });
+
+test("a run that was paused or stopped calls no other run, and does not end, before it is let", async () => {
+  for (const hold of ["pause", "stop"] as const) {
+    const acted: string[] = [];
+    const begun = gate();
+    const release = gate();
+    const child = flow("child", (ctx) => ctx.step("act", () => acted.push("child")));
+    const parent = flow("parent", async (ctx) => {
+      await ctx.step("first", () => opening(begun, release));
+      await ctx.call(child, { input: null });
+    });
+    const crew = makeCrew([parent as never, child as never]);
+    const run = await crew.start("parent", { input: null });
+    await begun.opened;
+    if (hold === "pause") await run.pause("hold it", operator);
+    else await crew.stop({ agent: "parent", why: "hold it" }, operator);
+    if (hold === "stop") await new Promise((resolve) => setTimeout(resolve, 600)); // as above
+    release.open();
+    await reaches(run as Run<unknown>, hold === "pause" ? "attention" : "queued");
+    expect(await crew.runs({ agent: "child" })).toEqual([]);
+    expect(acted).toEqual([]);
+    if (hold === "pause") await run.resume(operator);
+    else await crew.lift("parent", operator);
+    await run.result();
+    expect(acted).toEqual(["child"]);
+  }
+});
+
+test("a flow that is paused in its last step does not succeed before it is let", async () => {
+  const begun = gate();
+  const release = gate();
+  const only = flow("only", async (ctx) => ctx.step("last", () => opening(begun, release).then(() => "over")));
+  const crew = makeCrew([only as never]);
+  const run = await crew.start("only", { input: null });
+  await begun.opened;
+  await run.pause("look first", operator);
+  release.open();
+  expect(await reaches(run as Run<unknown>, "parked")).toMatchObject({ code: "PAUSED" });
+  await run.resume(operator);
+  expect(await run.result()).toBe("over");
+});
+
+test("a call that waits for its next attempt does not begin it while its run is paused", async () => {
+  const working = gate();
+  const release = gate();
+  let times = 0;
+  const slowly = tool({ inputSchema: z.object({}), execute: () => opening(working, release) });
+  const flaky = tool({
+    inputSchema: z.object({}),
+    execute: async () => {
+      if (++times === 1) throw Object.assign(new Error("down"), { status: 503, headers: { "retry-after": "1" } });
+    },
+  });
+  const answer = {
+    calls: [
+      { tool: "slowly", input: {} },
+      { tool: "flaky", input: {} },
+    ],
+  };
+  const crew = makeCrew([
+    agent("pair", {
+      model: scriptedModel([answer, "Done."]),
+      tools: { slowly, flaky },
+      policy: { slowly: { effect: "read" }, flaky: { effect: "idempotent" } },
+    }),
+  ]);
+  const run = await crew.start("pair", { prompt: "Hi" });
+  const failed = await until("it has failed once", async () => (await run.journal()).find(({ type }) => type === "step.failed"));
+  await run.pause("hold it", operator);
+  await until("it is paused", async () => (await run.view()).paused ?? undefined);
+  const due = Object(failed).retryAt as number;
+  await until("its next attempt is due, and a while more", async () => Date.now() > due + 300 || undefined);
+  expect(times).toBe(1);
+  release.open();
+  await reaches(run as Run<unknown>, "parked");
+  await run.resume(operator);
+  expect(await run.result()).toBe("Done.");
+  expect(times).toBe(2);
+});
+
+test("nobody shakes off a pause by cancelling the run and trying it again", async () => {
+  const { agent: slowly, working, release } = slow();
+  const crew = makeCrew([slowly]);
+  const run = await crew.start("slow", { prompt: "Hi", principal: customer });
+  await working.opened;
+  await run.pause("this may be fraud", operator);
+  await run.cancel("then not", person("customer"));
+  release.open();
+  await reaches(run as Run<unknown>, "cancelled");
+  const again = await run.retry(person("customer"));
+  expect(await reaches(again as Run<unknown>, "parked")).toMatchObject({ code: "PAUSED", paused: { why: "this may be fraud" } });
+  await again.resume(operator);
+  expect(await again.result()).toBe("Done.");
+});
+
+test.each(["pause", "takeOver"] as const)(
+  "what is asked expires while a person holds the run (%s), and nobody is reminded of it",
+  async (how) => {
+    const { crew, ledger } = await open([refunds(500), "Done."], { within: "4h", remind: "1h", escalate: "role:lead" });
+    const run = await ask(crew);
+    const [asked] = await crew.inbox(ana);
+    if (how === "pause") await run.pause("look first", operator);
+    else await run.takeOver(operator);
+    await crew.advance("3h");
+    expect((await crew.approval(asked?.id ?? "")).status).toBe("open");
+    await crew.advance("2h");
+    expect(await crew.approval(asked?.id ?? "")).toMatchObject({ status: "expired", level: 0 });
+    expect(await actionsOf(crew)).not.toContain("approval.reminded");
+    expect(await run.view()).toMatchObject({ status: "parked" });
+    expect(ledger).toEqual([]);
+  },
+);

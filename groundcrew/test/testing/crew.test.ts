@@ -1,11 +1,14 @@
 /** The test crew's time: everything happens at its time, and nobody waits for it. */
-import { existsSync } from "node:fs";
-import { dirname } from "node:path";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { tool } from "ai";
-import { expect, test } from "vitest";
+import { expect, onTestFinished, test } from "vitest";
 import { z } from "zod";
 import { agent, flow } from "../../src/agent.ts";
+import { systemClock } from "../../src/clock.ts";
+import { groundcrew } from "../../src/runtime.ts";
 import { FakeClock, fault, hangingTool, scriptedModel, testCrew } from "../../src/testing/testing.ts";
 
 const HOUR = 3_600_000;
@@ -132,4 +135,17 @@ test("the times of a clock are whole milliseconds, whatever it is asked for", as
   expect(clock.now()).toBe(11);
   clock.jump(-0.75);
   expect(clock.now()).toBe(10);
+});
+
+test("a clock that knows parts of a millisecond is as good as any", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "groundcrew-kit-"));
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+  const naps = flow("naps", async (ctx) => {
+    await ctx.sleep(5);
+    return "awake";
+  });
+  const clock = { ...systemClock, now: () => performance.timeOrigin + performance.now() };
+  const crew = groundcrew({ agents: [naps], store: join(folder, "crew.db"), clock });
+  expect(await (await crew.start(naps, { input: undefined })).result()).toBe("awake");
+  await crew.close();
 });
