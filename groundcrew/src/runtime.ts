@@ -226,9 +226,9 @@ export class Crew {
     return (await this.#open()).audit(tenant, after, limit);
   }
 
-  /** Where each tenant's audit log ends. */
-  async auditHeads(): Promise<AuditHead[]> {
-    return (await this.#open()).auditHeads();
+  /** Where each tenant's audit log ends, or that of one. */
+  async auditHeads(tenant?: string): Promise<AuditHead[]> {
+    return (await this.#open()).auditHeads(tenant);
   }
 
   /** With which the audit log is verified, where there is one. */

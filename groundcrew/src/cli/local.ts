@@ -36,7 +36,7 @@ export function local(crew: Crew, mayWrite: () => Promise<void> = async () => {}
     stop: (what) => write(() => crew.stop(what, actor)),
     lift: (agent) => write(() => crew.lift(agent, actor)),
     audit: ({ tenant = actor.tenant, after, limit }) => crew.audit(tenant, after, limit),
-    auditHeads: async (tenant) => (await crew.auditHeads()).filter((head) => tenant === undefined || head.tenant === tenant),
+    auditHeads: (tenant) => crew.auditHeads(tenant),
     cleanup: (dryRun) => crew.cleanup({ dryRun }),
     close: () => crew.close(),
   };

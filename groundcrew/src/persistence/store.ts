@@ -367,8 +367,8 @@ export interface Store {
   record(entries: readonly AuditEntry[]): Promise<void>;
   /** Records of a tenant's chain behind `after`, in order, as they are stored: damage is for the reader to find. */
   audit(tenant: string, after: number, limit: number): Promise<StoredAudit[]>;
-  /** Where each tenant's chain ends. */
-  auditHeads(): Promise<AuditHead[]>;
+  /** Where each tenant's chain ends, or that of one. */
+  auditHeads(tenant?: string): Promise<AuditHead[]>;
 
   // What is to be told outside.
   /** Due ones, which nobody else gets for `leaseMs`. One that is not settled by then is due again. */

@@ -49,7 +49,12 @@ export async function auditPage(sql: Pick<Sql, "query">, tenant: string, after: 
   return found.map((record) => ({ ...record, tenant: unescaped(record.tenant) }));
 }
 
-export async function auditHeads(sql: Pick<Sql, "query">): Promise<AuditHead[]> {
-  const found = await sql.query<AuditHead>("select tenant, seq, hash from groundcrew.audit_heads order by tenant");
+/** @param tenant default: all of them */
+export async function auditHeads(sql: Pick<Sql, "query">, tenant?: string): Promise<AuditHead[]> {
+  const text = "select tenant, seq, hash from groundcrew.audit_heads";
+  const found =
+    tenant === undefined
+      ? await sql.query<AuditHead>(`${text} order by tenant`)
+      : await sql.query<AuditHead>(`${text} where shard = $1 and tenant = $2`, [shardOf(tenant), escaped(tenant)]);
   return found.map((head) => ({ ...head, tenant: unescaped(head.tenant) }));
 }

@@ -154,8 +154,8 @@ export class PostgresStore implements Store {
     return auditPage(this.#connection, tenant, after, limit);
   }
 
-  auditHeads(): Promise<AuditHead[]> {
-    return auditHeads(this.#connection);
+  auditHeads(tenant?: string): Promise<AuditHead[]> {
+    return auditHeads(this.#connection, tenant);
   }
 
   takeDeliveries(limit: number, leaseMs: number): Promise<Delivery[]> {

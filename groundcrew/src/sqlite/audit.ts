@@ -29,6 +29,10 @@ export function openAudit(db: DatabaseSync, key: string | undefined) {
 
     page: (tenant: string, after: number, limit: number): StoredAudit[] =>
       rows<StoredRecord>(page, tenant, after, limit).map((record) => ({ ...record })),
-    heads: (): AuditHead[] => rows<HeadRecord>(heads).map((record) => ({ ...record })),
+    /** @param tenant default: all of them */
+    heads(tenant?: string): AuditHead[] {
+      const found = tenant === undefined ? rows<HeadRecord>(heads) : rows<HeadRecord>(head, tenant);
+      return found.map((record) => ({ ...record }));
+    },
   };
 }

@@ -155,8 +155,8 @@ export class SqliteStore implements Store {
     return this.#query(() => this.#verbs.audit.page(tenant, after, limit));
   }
 
-  auditHeads(): Promise<AuditHead[]> {
-    return this.#query(() => this.#verbs.audit.heads());
+  auditHeads(tenant?: string): Promise<AuditHead[]> {
+    return this.#query(() => this.#verbs.audit.heads(tenant));
   }
 
   takeDeliveries(limit: number, leaseMs: number): Promise<Delivery[]> {

@@ -24,6 +24,8 @@ export function auditClaims(makeGround: () => Promise<Ground>): void {
     expect(await store.audit("nobody", 0, 10)).toEqual([]);
     await store.record([]);
     expect((await store.auditHeads()).map(({ tenant }) => tenant).sort()).toEqual([NASTY, "acme", "other"].sort());
+    for (const tenant of [NASTY, "acme"]) expect(await store.auditHeads(tenant)).toMatchObject([{ tenant }]);
+    expect(await store.auditHeads("nobody")).toEqual([]);
   });
 
   test("a record says what it was given and when, whatever its texts are made of; half a character becomes U+FFFD", async () => {

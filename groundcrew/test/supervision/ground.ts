@@ -26,6 +26,8 @@ export const ana = person("ana", "finance");
 export const bo = person("bo", "finance");
 export const customer = { tenant: "default", user: "customer", roles: [] };
 
+export type Script = Parameters<typeof scriptedModel>[0];
+
 export interface Desk {
   crew: TestCrew;
   ledger: Ledger;
@@ -33,7 +35,7 @@ export interface Desk {
 }
 
 /** The agent refunds what `script` says; the policy of `refund` is its default with `policy` over it. */
-export function supportAgent(ledger: Ledger, script: readonly ScriptedAnswer[], policy: ToolPolicy<Refund> = {}, more: object = {}): Agent {
+export function supportAgent(ledger: Ledger, script: Script, policy: ToolPolicy<Refund> = {}, more: object = {}): Agent {
   const refund = tool({
     description: "Pays money back.",
     inputSchema: z.object({ order: z.string(), amount: z.number() }),
