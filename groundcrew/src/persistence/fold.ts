@@ -79,6 +79,14 @@ export interface ApprovalState {
   like: string | undefined;
 }
 
+/** By default from the user. */
+export interface Arrived {
+  seq: number;
+  message: JsonValue;
+  /** `person`: who speaks to the user in the agent's place. `staff`: who tells the agent something that is not for the user. */
+  from?: "person" | "staff";
+}
+
 export interface RunState {
   /** Number of the last event. */
   head: number;
@@ -91,8 +99,8 @@ export interface RunState {
   steps: Map<string, StepState>;
   /** Signals received and not yet taken, by name. */
   signals: Map<string, ReceivedSignal[]>;
-  /** User messages that came while the run was at work, with the number of the event. */
-  messages: { seq: number; message: JsonValue; from?: "person" }[];
+  /** Messages that came while the run was at work, with the number of the event. */
+  messages: Arrived[];
   /** Consumed ids, so that a signal handed out twice is recorded once. */
   received: Set<string>;
   cancel: { why: string; from?: string } | undefined;
@@ -193,7 +201,7 @@ export function apply(state: RunState, event: Event): void {
       return;
     case "message.received":
       state.received.add(event.id);
-      state.messages.push({ seq: event.seq, message: event.message });
+      state.messages.push(arrived(event, isStaff(state, event.from) ? "staff" : undefined));
       return;
     case "cancel.requested":
       state.received.add(event.id);
@@ -225,12 +233,12 @@ export function apply(state: RunState, event: Event): void {
       return;
     case "handover.said":
       state.received.add(event.id);
-      state.messages.push({ seq: event.seq, message: event.message, from: "person" });
+      state.messages.push(arrived(event, "person"));
       return;
     case "handover.ended":
       state.received.add(event.id);
       state.handover = undefined;
-      if (event.message !== undefined) state.messages.push({ seq: event.seq, message: event.message });
+      if (event.message !== undefined) state.messages.push(arrived({ seq: event.seq, message: event.message }, "staff"));
       return;
     case "approval.requested":
     case "approval.escalated":
@@ -270,6 +278,15 @@ export function apply(state: RunState, event: Event): void {
     case "step.degraded":
       applyStep(state, event);
   }
+}
+
+function arrived({ seq, message }: { seq: number; message: JsonValue }, from: Arrived["from"]): Arrived {
+  return { seq, message, ...(from !== undefined && { from }) };
+}
+
+/** Somebody else than the user whom the run works for. */
+function isStaff({ created }: RunState, from: string | undefined): boolean {
+  return from !== undefined && from !== created?.principal.user;
 }
 
 /** The process that held the run is gone, or could not be told from one that is. */

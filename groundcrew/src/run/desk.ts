@@ -59,9 +59,8 @@ export interface DeskDeps {
   poke: () => void;
 }
 
-/** Pages of open requests that one look at an inbox goes through, and the length of each. */
-const MAX_PAGES = 20;
-const PAGE = 100;
+/** Open requests that are read at a time: those of others are read as well, since who may decide is no question of the tables. */
+const PAGE = 500;
 /** Rounds of compare-and-set: each lost one means that somebody else has moved the request on. */
 const MAX_ROUNDS = 50;
 /** Runs that are looked at for what is in flight. */
@@ -82,7 +81,7 @@ export class Desk {
     const { store, people } = this.#deps;
     const found: ApprovalRow[] = [];
     let last = before;
-    for (let page = 0; page < MAX_PAGES && found.length < limit; page++) {
+    while (found.length < limit) {
       const filter = { tenant: actor.tenant, status: "open" as const, limit: PAGE, ...(last !== undefined && { before: last }) };
       const rows = await store.approvals(filter);
       found.push(...rows.filter((row) => mayDecide(row, actor, people)));
@@ -112,6 +111,7 @@ export class Desk {
   async decide(id: string, decision: Decision, actor: Actor, { link, hash, run }: Shown = {}): Promise<ApprovalRow> {
     const { store, people, channels, poke } = this.#deps;
     let row = await this.approval(id);
+    if (row.tenant !== actor.tenant) throw await this.#strange(id, decision, actor);
     for (let round = 0; round < MAX_ROUNDS; round++) {
       try {
         if (run !== undefined && row.run !== run)
@@ -133,11 +133,16 @@ export class Desk {
 
   /** What was tried and not allowed is on record as well. */
   async #refused(row: ApprovalRow, decision: Decision, actor: Actor, error: GroundcrewError): Promise<void> {
-    const tried = typeof decision?.do === "string" ? decision.do : "nothing";
-    const mine = { ...row, tenant: actor.tenant === row.tenant ? row.tenant : actor.tenant }; // a stranger's attempt stands in the stranger's log
-    await this.#deps.store.record([
-      entry(mine, actor, "approval.refused", { tried, code: error.code }, error.message.slice(0, MAX_REASON_CHARS)),
-    ]);
+    const detail = { tried: triedOf(decision), code: error.code };
+    await this.#deps.store.record([entry(row, actor, "approval.refused", detail, error.message.slice(0, MAX_REASON_CHARS))]);
+  }
+
+  /** A stranger's attempt stands in the stranger's log, and tells nothing there of the tenant that it was about. */
+  async #strange(id: string, decision: Decision, actor: Actor): Promise<GroundcrewError> {
+    const error = new GroundcrewError("FORBIDDEN", `Approval ${id}: "${actor.user}" belongs to another tenant.`, { value: id });
+    const attempt = commandEntry(actor, "approval.refused", { tried: triedOf(decision), code: error.code }, error.message);
+    await this.#deps.store.record([{ ...attempt, approval: id }]);
+    return error;
   }
 
   async #wordOf(row: ApprovalRow, decision: Decision): Promise<Word> {
@@ -253,6 +258,10 @@ export function mayDecide(row: ApprovalRow, actor: Actor, people: People): boole
   const { user, selfApproval } = row.request;
   if (actor.kind !== "person" || actor.tenant !== row.tenant || (!selfApproval && actor.user === user)) return false;
   return people.isMeant(actor, row.to, user);
+}
+
+function triedOf(decision: Decision): string {
+  return typeof decision?.do === "string" ? decision.do : "nothing";
 }
 
 /** A command that is about no single run. */

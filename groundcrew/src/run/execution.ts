@@ -308,7 +308,7 @@ export class Execution {
   /** A person takes the conversation, says something in it, or gives it back. */
   #handOver({ id, name, value, from = "a person" }: Signal): void {
     if (name === "take") this.journal.note({ type: "handover.began", id, from });
-    else if (name === "back") this.journal.note({ type: "handover.ended", id, from, message: handedBack(from) });
+    else if (name === "back") this.journal.note({ type: "handover.ended", id, from, message: HANDED_BACK });
     else this.journal.note({ type: "handover.said", id, message: value ?? null, from });
   }
 
@@ -353,10 +353,11 @@ export class Execution {
   }
 }
 
-/** What its model is told: who spoke, and that it is its turn again. */
-function handedBack(from: string): JsonValue {
-  return { role: "user", content: `[The conversation was with ${from}, a person, and is handed back to you now. Go on from here.]` };
-}
+/** What its model is told. Not by whom: it would tell the user. */
+const HANDED_BACK: JsonValue = {
+  role: "user",
+  content: "[The conversation was with a person, and is handed back to you now. Go on from here.]",
+};
 
 function textOf(value: JsonValue | undefined, otherwise: string): string {
   return typeof value === "string" ? value : otherwise;

@@ -20,9 +20,9 @@ export type Release =
   /** It has begun, and nobody knows whether it has happened: that is found out first. */
   | { is: "in doubt" }
   /** Somebody agreed; `edited` to other arguments than the model's. */
-  | { is: "approved"; approval: string; by: readonly string[]; edited?: JsonValue }
+  | { is: "approved"; approval: string; edited?: JsonValue }
   /** A person's answer is the call's result. */
-  | { is: "answered"; by: string; answer: JsonValue }
+  | { is: "answered"; answer: JsonValue }
   | { is: "refused"; code: ErrorCode; why: string; isFatal?: boolean };
 
 /** What people have to be asked about a call, or that they need not be. */
@@ -119,19 +119,18 @@ function noteSkipped({ execution, agent, call }: Caller): void {
   if (ruling.is === "asked") journal.note({ type: "approval.skipped", step, name: call.toolName, why: ruling.why });
 }
 
-/** What somebody's word makes of the call. */
+/** What somebody's word makes of the call. Whose it is stays out of it: what a model reads it may tell the user. */
 function releaseBy({ approval, verdict }: Agreed, ask?: Ask): Release {
-  const by = verdict.by.join(" and ");
   switch (verdict.outcome) {
     case "approved":
-      return { is: "approved", approval, by: verdict.by, ...(verdict.input !== undefined && { edited: verdict.input }) };
+      return { is: "approved", approval, ...(verdict.input !== undefined && { edited: verdict.input }) };
     case "answered":
-      return { is: "answered", by, answer: verdict.answer ?? null };
+      return { is: "answered", answer: verdict.answer ?? null };
     case "denied":
       return {
         is: "refused",
         code: "APPROVAL_DENIED",
-        why: `A person (${by}) did not allow this call. Their reason: ${verdict.reason ?? "none was given"}`,
+        why: `A person did not allow this call. Their reason: ${verdict.reason ?? "none was given"}`,
       };
     default:
       return expired(ask);

@@ -30,14 +30,19 @@ export class Session {
     return (await SessionState.load(this.#store, this.#codec, this.row.state ?? undefined)).read();
   }
 
-  /** The conversation so far: the newest turns that have ended, and all that are open. @throws GroundcrewError `EVENT_UNREADABLE` */
-  async messages(): Promise<ModelMessage[]> {
+  /**
+   * The conversation so far: the newest turns that have ended, and all that are open.
+   * @param options.guidance whether with what others than the user have told the agent. Default: with all that it has heard.
+   * @throws GroundcrewError `EVENT_UNREADABLE`
+   */
+  async messages({ guidance = true }: { guidance?: boolean } = {}): Promise<ModelMessage[]> {
     const { id, principal } = this.row;
     const turns = await this.#store.runs({ tenant: principal.tenant, session: id, limit: DEFAULT_HISTORY_TURNS + this.open.length });
     const messages: ModelMessage[] = [];
     for (const turn of turns.reverse()) {
       const state = fold(await this.#store.journal(turn.id));
-      messages.push(...(await closedTranscript(state, (json) => loadValue(this.#store, this.#codec, json))));
+      const heard = guidance ? state.messages : state.messages.filter(({ from }) => from !== "staff");
+      messages.push(...(await closedTranscript({ ...state, messages: heard }, (json) => loadValue(this.#store, this.#codec, json))));
     }
     return messages;
   }

@@ -158,7 +158,7 @@ function candidatesOf(
   release: Release,
 ): [Candidate<unknown>, ...Candidate<unknown>[]] {
   if (release.is !== "answered") return toolsOf(execution, agent, call, messages, key);
-  const run = (): Answer => ({ answeredBy: release.by, answer: release.answer });
+  const run = (): Answer => ({ answeredBy: "a person", answer: release.answer });
   return [{ name: call.toolName, effect: "read", attempts: 1, timeoutMs: 1_000, run }];
 }
 
@@ -262,11 +262,7 @@ async function shownTo(
   const edited = release.is === "approved" ? release.edited : undefined;
   if (edited === undefined && !tool?.toModelOutput) return undefined;
   const output = await toModelOutput(tool, call.toolCallId, call.input, result);
-  const by = release.is === "approved" ? release.by.join(" and ") : "";
-  return execution.journal.encode(
-    edited === undefined ? output : noted(output, { by, input: edited }),
-    `model output of tool "${call.toolName}"`,
-  );
+  return execution.journal.encode(edited === undefined ? output : noted(output, edited), `model output of tool "${call.toolName}"`);
 }
 
 /** What makes two calls of a `keyed` tool the same action. Without a key of which that can be said, the call is refused. */

@@ -67,12 +67,19 @@ export async function waitForApproval(
   if (wait.status === "running") {
     if (deps.supervision.isShadow) {
       journal.note({ type: "approval.skipped", step, name: asked.name, why: asked.why });
-      await journal.commit({ type: "step.succeeded", step, attempt: 1, value: { by: [] } });
+      await journal.commit({ type: "step.succeeded", step, attempt: 1 });
     } else await settleApproval(execution, step, { ...asked, kind: "checkpoint", step, tool: "", context: [] });
   }
   const ended = state.steps.get(step);
   if (ended?.status === "failed" && ended.error) throw fromErrorRecord(ended.error, execution.run.id);
-  return (await journal.decode(ended?.value)) as Approved;
+  return approvedOf(execution, step);
+}
+
+/** Who agreed stands in the approval alone: the step's value is read by others than the flow. In shadow mode it was nobody. */
+function approvedOf({ state }: Execution, step: string): Approved {
+  const approvals = [...state.approvals.values()].filter(({ request, voided }) => request.step === step && voided === undefined);
+  const { by = [], reason } = approvals.findLast(({ verdict }) => verdict?.outcome === "approved")?.verdict ?? {};
+  return { by: [...by], ...(reason !== undefined && { reason }) };
 }
 
 async function settleApproval(execution: Execution, step: string, ask: Ask): Promise<void> {
@@ -82,10 +89,7 @@ async function settleApproval(execution: Execution, step: string, ask: Ask): Pro
   const { by, reason } = verdict;
   await execution.enter();
   try {
-    if (verdict.outcome === "approved") {
-      const value: JsonValue = { by: [...by], ...(reason !== undefined && { reason }) };
-      return await execution.journal.commit({ type: "step.succeeded", step, attempt: 1, value });
-    }
+    if (verdict.outcome === "approved") return await execution.journal.commit({ type: "step.succeeded", step, attempt: 1 });
     const error =
       verdict.outcome === "denied"
         ? new GroundcrewError("APPROVAL_DENIED", `${by.join(" and ")} did not allow "${ask.name}": ${reason ?? "no reason was given"}`)

@@ -3,6 +3,7 @@ import type { Context } from "hono";
 import { GroundcrewError, isError } from "../errors.ts";
 import { type ApprovalRow, approvalNotFound } from "../persistence/approval.ts";
 import type { Crew, Decision, Shown } from "../runtime.ts";
+import { withoutReasons } from "./audience.ts";
 import { isOperator, type ServerEnv } from "./authenticate.ts";
 
 /** `whole`: who is asked, and operators. `own`: the request is about their run. `none`: it answers like what is not there. */
@@ -11,9 +12,10 @@ type Sight = "whole" | "own" | "none";
 function sightOf(c: Context<ServerEnv>, { people }: Crew, row: ApprovalRow): Sight {
   const { actor, principal } = c.var;
   if (row.tenant !== actor.tenant) return "none";
-  const isAsked = people.isMeant(actor, row.to, row.request.selfApproval ? row.request.user : "");
+  const isTheirs = actor.user === row.request.user;
+  const isAsked = people.isMeant(actor, row.to, row.request.user) && (!isTheirs || row.request.selfApproval);
   if (isOperator(principal) || isAsked) return "whole";
-  return actor.user === row.request.user ? "own" : "none";
+  return isTheirs ? "own" : "none";
 }
 
 /** @throws GroundcrewError `APPROVAL_NOT_FOUND`, also for a request that is none of their business */
@@ -44,7 +46,7 @@ export async function decideFor(
 export function approvalFor(sight: Sight, row: ApprovalRow): ApprovalRow {
   if (sight === "whole") return row;
   const { verdict, request } = row;
-  return { ...row, to: [], votes: [], request: { ...request, why: "", rules: "" }, verdict: verdict && withoutPeople(verdict) };
+  return { ...row, to: [], votes: [], request: withoutReasons(request), verdict: verdict && withoutPeople(verdict) };
 }
 
 function withoutPeople({ reason: _reason, answer: _answer, similar: _similar, ...verdict }: NonNullable<ApprovalRow["verdict"]>) {

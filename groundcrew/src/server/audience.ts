@@ -1,8 +1,9 @@
 /**
  * What an owner who is no operator is told of the own run: everything but what was written for operators, which may carry a
- * provider's raw answer or the name of a machine.
+ * provider's raw answer or the name of a machine, and but who of the staff did what to it, and why.
  */
 import { type ErrorRecord, userMessageOf } from "../errors.ts";
+import type { ApprovalRequest } from "../persistence/approval.ts";
 import type { Principal } from "../principal.ts";
 import type { RunView } from "../runtime.ts";
 import type { FeedItem } from "../stream/feed.ts";
@@ -10,12 +11,60 @@ import { parkedText, withoutText } from "../stream/plain-words.ts";
 import { isOperator } from "./authenticate.ts";
 
 const HIDDEN = "";
+/** Of the staff: which of them is nobody's business. */
+const SOMEBODY = "a person";
 /** Why it is missing is told to operators. */
 const WHATEVER = "unavailable";
 
 /** The item as `principal` may read it. Its place and type are the same for everybody. */
 export function itemFor(principal: Principal, item: FeedItem): FeedItem {
-  if (isOperator(principal)) return item;
+  return isOperator(principal) ? item : withoutStaff(principal, withoutDetail(item));
+}
+
+/** Names and reasons of others than the owner. What a person says to the user in the agent's place is for the user. */
+export function withoutStaff({ user }: Principal, item: FeedItem): FeedItem {
+  switch (item.type) {
+    case "message.received": // guidance that somebody gave the agent
+      return item.from === undefined || item.from === user ? item : { ...nameless(item), message: null };
+    case "cancel.requested":
+    case "run.paused":
+      return item.from === user ? item : { ...nameless(item), why: HIDDEN };
+    case "run.cancelled": {
+      const { by, ...rest } = item;
+      return by === user ? item : { ...rest, why: HIDDEN };
+    }
+    case "run.resumed":
+    case "retry.requested":
+    case "limit.raised":
+    case "signal.received":
+      return item.from === user ? item : nameless(item);
+    case "handover.began":
+    case "handover.said":
+    case "handover.ended":
+      return { ...item, from: HIDDEN };
+    case "step.resolved":
+      return { ...item, by: item.by === user ? user : HIDDEN };
+    case "run.created": {
+      if (!item.forked || item.forked.by === user) return item;
+      const { by: _by, ...forked } = item.forked;
+      return { ...item, forked };
+    }
+    default:
+      return item;
+  }
+}
+
+/** What is asked, without why and by which rule; and without the talk, where guidance of others stands among what was said. */
+export function withoutReasons(request: ApprovalRequest): ApprovalRequest {
+  return { ...request, why: HIDDEN, rules: HIDDEN, context: [] };
+}
+
+function nameless<T extends { from?: string }>(item: T): T {
+  const { from: _from, ...rest } = item;
+  return rest as T;
+}
+
+function withoutDetail(item: FeedItem): FeedItem {
   switch (item.type) {
     case "step.failed": {
       const { failure: _failure, ...rest } = item; // that a key was refused, or an account is empty, is nobody else's business
@@ -38,7 +87,7 @@ export function itemFor(principal: Principal, item: FeedItem): FeedItem {
     case "run.parked":
       return { ...item, detail: HIDDEN };
     case "approval.requested":
-      return { ...item, to: [], request: { ...item.request, why: HIDDEN, rules: HIDDEN } };
+      return { ...item, to: [], request: withoutReasons(item.request) };
     case "approval.escalated":
       return { ...item, to: [] };
     case "approval.ended": {
@@ -48,21 +97,11 @@ export function itemFor(principal: Principal, item: FeedItem): FeedItem {
     case "approval.voided":
     case "approval.skipped":
       return { ...item, why: HIDDEN };
-    case "run.paused":
-    case "run.resumed":
-    case "limit.raised":
-      return withoutWhom(item);
     case "run.claimed":
       return { ...item, worker: HIDDEN };
     default:
       return item;
   }
-}
-
-/** Which operator it was, and what they thought of it. */
-function withoutWhom(item: Extract<FeedItem, { type: "run.paused" | "run.resumed" | "limit.raised" }>): FeedItem {
-  const { from: _from, ...rest } = item;
-  return rest.type === "run.paused" ? { ...rest, why: HIDDEN } : rest;
 }
 
 function plain(error: ErrorRecord): ErrorRecord {
@@ -78,6 +117,7 @@ export function viewFor(principal: Principal, view: RunView): RunView {
     degraded: view.degraded.map((missing) => ({ ...missing, reason: WHATEVER })),
     approvals: view.approvals.map((one) => ({ ...one, why: HIDDEN, to: [] })),
     paused: view.paused && { by: null, why: HIDDEN },
+    handover: view.handover && SOMEBODY,
   };
   if (view.error) told.error = { code: view.error.code, message: userMessageOf(view.error.code) };
   told.summary = summaryOf(told);

@@ -10,7 +10,7 @@ import { z } from "zod";
 import type { SessionPlace, SessionRow } from "../persistence/store.ts";
 import type { Crew } from "../runtime.ts";
 import { messagesView, runSummaryOf, type SessionSummary, sessionsPage, sessionsQuery, sessionView } from "../wire.ts";
-import type { ServerEnv } from "./authenticate.ts";
+import { isOperator, type ServerEnv } from "./authenticate.ts";
 import { endpoint } from "./endpoint.ts";
 import type { Guard } from "./guard.ts";
 
@@ -48,7 +48,10 @@ export function sessionRoutes(crew: Crew, guard: Guard): OpenAPIHono<ServerEnv> 
     params,
     reply: messagesView,
   } as const;
-  endpoint(app, messages, async ({ c, params }) => ({ messages: await (await guard.session(c, params.id)).messages() }));
+  endpoint(app, messages, async ({ c, params, principal }) => {
+    const session = await guard.session(c, params.id);
+    return { messages: await session.messages({ guidance: isOperator(principal) }) };
+  });
 
   return app;
 }

@@ -12,12 +12,14 @@ import { z } from "zod";
 import { coerceError, describe, GroundcrewError } from "../errors.ts";
 import { toJson } from "../json.ts";
 import { isTerminal, type RunRow } from "../persistence/store.ts";
+import type { Principal } from "../principal.ts";
 import type { Run } from "../runtime.ts";
 import { type FeedItem, parseCursor } from "../stream/feed.ts";
 import type { Frame } from "../stream/sse.ts";
 import type { UiChunk } from "../stream/ui-chunk.ts";
 import { type UiFrame, uiFrames } from "../stream/ui-frame.ts";
 import { eventsHeaders } from "../wire.ts";
+import { withoutStaff } from "./audience.ts";
 import type { ServerEnv } from "./authenticate.ts";
 import { endpoint } from "./endpoint.ts";
 import { failureOf, type Report } from "./failure.ts";
@@ -58,11 +60,16 @@ export function uiStream(
 ): Response {
   const { closing, report } = streams;
   const left = new AbortController();
-  const items = run.events({ signal: AbortSignal.any([left.signal, closing]) });
+  const items = forChat(c.get("principal"), run.events({ signal: AbortSignal.any([left.signal, closing]) }));
   const turn: Turn = { isReaders: false };
   const frames = framesOf(run.id, uiFrames(asker ? untilAsked(items, run, { asker, after, turn }) : items, run.id, after), report, turn);
   const { "x-vercel-ai-ui-message-stream": version } = UI_MESSAGE_STREAM_HEADERS;
   return sseResponse(c, streams, frames, () => left.abort(), { "x-vercel-ai-ui-message-stream": version, location: `/v1/runs/${run.id}` });
+}
+
+/** What others have told the agent is no part of the chat. */
+async function* forChat(principal: Principal, items: AsyncIterable<FeedItem>): AsyncGenerator<FeedItem> {
+  for await (const item of items) yield withoutStaff(principal, item);
 }
 
 /** @param place of the last frame seen. @throws GroundcrewError `CURSOR_INVALID` */

@@ -12,7 +12,8 @@ export interface Question {
 
 /** What a person said; to be read as what it is, and not as an instruction of the system. */
 export interface Answer {
-  answeredBy: string;
+  /** Not which: it would tell the user. */
+  answeredBy: "a person";
   answer: unknown;
 }
 

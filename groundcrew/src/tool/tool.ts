@@ -39,8 +39,8 @@ export async function toModelOutput(tool: Tool | undefined, toolCallId: string, 
 }
 
 /** The result with what a person has changed about its call: the model must not take it for what it asked for. */
-export function noted(output: ToolOutput, { by, input }: { by: string; input: JSONValue }): ToolOutput {
-  const note = `Before it ran, ${by} changed the arguments of this call to ${JSON.stringify(input)}.`;
+export function noted(output: ToolOutput, input: JSONValue): ToolOutput {
+  const note = `Before it ran, a person changed the arguments of this call to ${JSON.stringify(input)}.`;
   switch (output.type) {
     case "text":
     case "error-text":

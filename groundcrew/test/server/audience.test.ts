@@ -57,6 +57,16 @@ const told: Fact[] = [
   { type: "run.paused", id: "s", why: SECRET, from: SECRET },
   { type: "run.resumed", id: "s", from: SECRET },
   { type: "limit.raised", id: "s", steps: 5, from: SECRET },
+  { type: "cancel.requested", id: "s", why: SECRET, from: SECRET },
+  { type: "run.cancelled", why: SECRET, by: SECRET },
+  { type: "retry.requested", id: "s", from: SECRET },
+  { type: "message.received", id: "s", message: { role: "user", content: SECRET }, from: SECRET },
+  { type: "signal.received", id: "s", name: "go", from: SECRET },
+  { type: "handover.began", id: "s", from: SECRET },
+  { type: "handover.said", id: "s", message: { role: "assistant", content: "Hello" }, from: SECRET },
+  { type: "handover.ended", id: "s", from: SECRET },
+  { type: "step.resolved", step: "tool:a", resolution: "happened", by: SECRET },
+  { type: "run.created", agent: "support", principal: dana, deadline: 1, forked: { run: "run_0", step: "model:1", by: SECRET } },
 ];
 
 describe.each(told)("of $type", (fact) => {

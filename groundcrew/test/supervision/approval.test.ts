@@ -90,7 +90,9 @@ test("edited arguments are what runs, and the model is told of the change", asyn
   await crew.decide(id, { do: "approve", input: { order: "o1", amount: 100 } }, ana);
   await crew.settle(run);
   expect(ledger).toEqual([{ order: "o1", amount: 100, key: id }]);
-  expect(JSON.stringify(toldOf(support))).toContain('ana changed the arguments of this call to {\\"order\\":\\"o1\\",\\"amount\\":100}');
+  expect(JSON.stringify(toldOf(support))).toContain(
+    'a person changed the arguments of this call to {\\"order\\":\\"o1\\",\\"amount\\":100}',
+  );
 });
 
 test("arguments that are 'edited' into what they were are no edit", async () => {
@@ -396,5 +398,5 @@ test("a question to people waits for an answer, which the model reads as a perso
   expect(await code(crew.decide(asked?.id ?? "", { do: "approve" }, ana))).toBe("INPUT_INVALID");
   await crew.decide(asked?.id ?? "", { do: "answer", answer: "Yes, but be quick" }, ana);
   expect(await crew.settle(run)).toMatchObject({ output: "Thanks." });
-  expect(toldOf(asking as never)).toEqual([{ type: "json", value: { answeredBy: "ana", answer: "Yes, but be quick" } }]);
+  expect(toldOf(asking as never)).toEqual([{ type: "json", value: { answeredBy: "a person", answer: "Yes, but be quick" } }]);
 });
