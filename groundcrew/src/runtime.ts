@@ -1,4 +1,5 @@
 /** The composition root: the only file that knows everyone. */
+
 import type { Agent, Definition, Flow } from "./agent.ts";
 import { type Clock, type Duration, duration, systemClock } from "./clock.ts";
 import { describe, GroundcrewError } from "./errors.ts";
@@ -24,6 +25,7 @@ import { type Session, sessionOf } from "./run/session.ts";
 import { type AgentRequest, type FlowRequest, newRunOf, type StartRequest } from "./run/start.ts";
 import { Worker } from "./run/worker.ts";
 import { openStore } from "./store.ts";
+import { mustHaveAuditKey } from "./supervision/audit-key.ts";
 import { People, type PersonOptions } from "./supervision/people.ts";
 import { Stops } from "./supervision/stops.ts";
 
@@ -108,6 +110,8 @@ export class Crew {
   readonly #supervision: CheckedSupervision;
   #courier: Courier | undefined;
   #store: Promise<Store> | undefined;
+  /** Whether the key of the audit log is known to be its own. */
+  #hasKey = false;
   #worker: Worker | undefined;
   #working: Promise<void> | undefined;
   #cleaner: Cleaner | undefined;
@@ -193,6 +197,7 @@ export class Crew {
 
   /** Puts on record that somebody was shown it. @throws GroundcrewError `APPROVAL_NOT_FOUND` */
   async viewed(id: string, actor: Actor): Promise<void> {
+    await this.#mayRecord();
     return (await this.#desk()).viewed(id, actor);
   }
 
@@ -201,6 +206,7 @@ export class Crew {
    * @throws GroundcrewError `APPROVAL_NOT_FOUND`, `APPROVAL_ENDED`, `FORBIDDEN`, `INPUT_INVALID`, `DURATION_INVALID`, `LIMIT_EXCEEDED`, `AGENT_NOT_FOUND`
    */
   async decide(id: string, decision: Decision, actor: Actor, by: Shown = {}): Promise<ApprovalRow> {
+    await this.#mayRecord();
     return (await this.#desk()).decide(id, decision, actor, by);
   }
 
@@ -213,11 +219,13 @@ export class Crew {
    * @throws GroundcrewError `FORBIDDEN`, `INPUT_INVALID`
    */
   async stop(what: { agent?: string; why: string }, actor: Actor): Promise<{ stop: Stop; inFlight: InFlight[] }> {
+    await this.#mayRecord();
     return (await this.#desk()).stop(what, actor);
   }
 
   /** @param agent an agent's name, or `*`. @returns whether it was stopped. @throws GroundcrewError `FORBIDDEN` */
   async lift(agent: string, actor: Actor): Promise<boolean> {
+    await this.#mayRecord();
     return (await this.#desk()).lift(agent, actor);
   }
 
@@ -341,6 +349,12 @@ export class Crew {
     return this.#store;
   }
 
+  /** To be asked before anything that stands in the audit log. A store that was handed in knows its own key. @throws GroundcrewError `CONFIG_INVALID` */
+  async #mayRecord(): Promise<void> {
+    if (this.#hasKey || typeof this.#options.store === "object") return;
+    this.#hasKey = await mustHaveAuditKey(await this.#open(), this.#supervision.auditKey);
+  }
+
   #work(): Promise<void> {
     this.#working ??= this.#startWorker().catch((error) => {
       this.#working = undefined;
@@ -350,6 +364,7 @@ export class Crew {
   }
 
   async #startWorker(): Promise<void> {
+    await this.#mayRecord();
     const store = await this.#open();
     const clock = clockOf(store, this.#clock);
     const deps = {
@@ -401,6 +416,7 @@ export class Crew {
         clock: clockOf(store, this.#clock),
         agents: this.agents,
         poke: () => this.#worker?.poke(),
+        mayRecord: () => this.#mayRecord(),
         lendAHand,
         closed: this.#closed.signal,
       },

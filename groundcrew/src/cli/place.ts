@@ -5,7 +5,7 @@ import { GroundcrewError } from "../errors.ts";
 import { type Invocation, usage } from "./arguments.ts";
 import type { Backend } from "./backend.ts";
 import { findConfig, loadCrew, requireConfig } from "./config.ts";
-import { local, mustKnowAuditKey } from "./local.ts";
+import { local } from "./local.ts";
 import { openServer } from "./remote.ts";
 
 /** Holds the key of the audit log, for commands that have no config file. */
@@ -49,5 +49,5 @@ async function openStore(path: string, need: Need): Promise<Backend> {
   }
   const auditKey = process.env[AUDIT_KEY_VARIABLE];
   const crew = groundcrew({ agents: [], store, worker: false, ...(auditKey && { supervision: { auditKey } }) });
-  return local(crew, () => mustKnowAuditKey(crew));
+  return local(crew);
 }

@@ -24,6 +24,8 @@ export interface HandleDeps {
   agents: ReadonlyMap<string, Definition>;
   /** Tells the worker of this process, if there is one, that something changed. */
   poke: () => void;
+  /** Whether what is done to a run may go on record. @throws GroundcrewError `CONFIG_INVALID` */
+  mayRecord: () => Promise<void>;
   /** Somebody here waits for a run: this process lends a hand, unless it may not. */
   lendAHand: () => void;
   /** Fires when the store closes. */
@@ -270,6 +272,7 @@ export class Run<OUTPUT = unknown> {
   }
 
   async #fork(past: Past, by: By | undefined): Promise<Run<OUTPUT>> {
+    await this.#deps.mayRecord();
     const row = await this.row();
     const audit = (fork: string) => auditOf(this.id, row.principal, "run.forked", by, undefined, { from: past.step, fork });
     const run = await forkRun(this.#deps, row, past, { by: nameOf(by), audit });
@@ -278,6 +281,7 @@ export class Run<OUTPUT = unknown> {
   }
 
   async #send(signal: Omit<Signal, "at" | "run" | "from"> & { from: string | undefined }, audit?: readonly AuditEntry[]): Promise<boolean> {
+    if (audit) await this.#deps.mayRecord();
     const { from, ...rest } = signal;
     const isNew = await this.#deps.store.signal({ ...rest, run: this.id, ...(from !== undefined && { from }) }, audit);
     this.#deps.poke();

@@ -98,7 +98,7 @@ async function runTool(caller: Caller, release: Release): Promise<boolean> {
     await perform<unknown>(execution, {
       step,
       kind: "tool",
-      candidates: refused ? [unasked(call)] : candidatesOf(execution, agent, call, messages, key, release),
+      candidates: refused ? [unasked(call, policy)] : candidatesOf(execution, agent, call, messages, key, release),
       refused,
       holds: () => holds(caller, release),
       input: journal.encode(call.input, `input of tool "${call.toolName}"`),
@@ -240,12 +240,12 @@ function breakerOf(agent: Agent, name: string, input: unknown): string | undefin
   }
 }
 
-/** A call that cannot be made is an answer for the model. */
-function unasked({ toolName }: ToolCall): Candidate<never> {
+/** What a call that cannot be made is on record as. */
+function unasked({ toolName }: ToolCall, { effect }: CheckedPolicy): Candidate<never> {
   const run = () => {
     throw new GroundcrewError("INTERNAL", `"${toolName}" was refused, and begun all the same.`);
   };
-  return { name: toolName, effect: "read", attempts: 1, timeoutMs: 1_000, run };
+  return { name: toolName, effect, attempts: 1, timeoutMs: 1_000, run };
 }
 
 /**

@@ -108,9 +108,14 @@ function mustBeOpen(row: ApprovalRow, now: number): void {
 
 function mustMay(row: ApprovalRow, actor: Actor, people: People): void {
   const { user, selfApproval } = row.request;
-  if (!isPerson(actor)) throw forbidden(row, `"${actor.user}" is a key, not a person: only a person can decide.`);
+  if (!isPerson(actor)) {
+    throw forbidden(row, `"${actor.user}" is a key, not a person: only a person can decide.`, "Give a person's key `person: true`.");
+  }
   if (actor.tenant !== row.tenant) throw forbidden(row, `"${actor.user}" belongs to another tenant.`);
-  if (!selfApproval && actor.user === user) throw forbidden(row, `"${actor.user}" is who the run works for, and may not decide on it.`);
+  if (!selfApproval && actor.user === user) {
+    const fix = "Somebody else decides it; or its author sets `selfApproval: true`.";
+    throw forbidden(row, `"${actor.user}" is who the run works for, and may not decide on it.`, fix);
+  }
   if (people.isMeant(actor, row.to, user)) return;
   throw forbidden(row, `"${actor.user}" is none of those who may decide: ${row.to.join(", ")}.`);
 }
@@ -129,8 +134,8 @@ function mustBeUnused(row: ApprovalRow, actor: Actor, link: string | undefined):
   throw new GroundcrewError("LINK_INVALID", `The link has been used: "${actor.user}" has agreed to approval ${row.id} by it.`);
 }
 
-function forbidden(row: ApprovalRow, why: string): GroundcrewError {
-  return new GroundcrewError("FORBIDDEN", `Approval ${row.id}: ${why}`, { value: row.id });
+function forbidden(row: ApprovalRow, why: string, fix?: string): GroundcrewError {
+  return new GroundcrewError("FORBIDDEN", `Approval ${row.id}: ${why}`, { value: row.id, ...(fix !== undefined && { fix }) });
 }
 
 function checkWord({ request: { kind, name } }: ApprovalRow, word: Word): void {
