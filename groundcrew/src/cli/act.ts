@@ -1,4 +1,5 @@
 /** Commands that change a run, or clean up behind many. */
+import { GroundcrewError, isError } from "../errors.ts";
 import type { RunView } from "../wire.ts";
 import { type Invocation, oneOf, parseJson, usage } from "./arguments.ts";
 import type { Backend, Handle } from "./backend.ts";
@@ -67,12 +68,20 @@ export async function act(
   seen = (view: RunView) => view,
 ): Promise<ExitCode> {
   return withRun(call, async (run) => {
-    const done = await what(run);
+    const done = await what(run).catch(async (error: unknown) => {
+      throw isError(error, "RUN_FINISHED") ? finished(await run.view(), error) : error;
+    });
     const view = seen(await run.view());
     if (out.json) out.document({ run: view });
     else for (const line of [done, ...headLines(view, out.paint)]) out.line(line);
     return exit.ok;
   });
+}
+
+/** The store speaks of signals, and nobody here has sent one. */
+function finished({ id, status, summary }: RunView, cause: unknown): GroundcrewError {
+  const how = status === "succeeded" ? "" : ` ${summary}`;
+  return new GroundcrewError("RUN_FINISHED", `Run ${id} has ended (${status}).${how}`, { run: id, cause });
 }
 
 /** Lets a run go on, maybe as a new one, and says which. */

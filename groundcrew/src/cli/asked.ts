@@ -27,6 +27,11 @@ export function inboxCells(row: ApprovalRow, now: number): string[] {
   return [...cells.map((cell) => oneLine(cell, SHORT_WHY)), oneLine(why, SHORT_WHY)];
 }
 
+/** Whether whoever reads this is one of those who may decide: a server tells nobody else who they are. */
+export function isAsked({ to }: Pick<ApprovalRow, "to">): boolean {
+  return to.length > 0;
+}
+
 /** The commands that end it. */
 export function decideCommands({ id, kind }: { id: string; kind: ApprovalRow["request"]["kind"] }): string[] {
   const word = shellWord(id);
@@ -50,11 +55,15 @@ export function askedLines(row: ApprovalRow, paint: Paint, now: number): string[
   return [
     ...summaryLines(row, paint, now),
     "",
-    ...facts.flatMap(([name, text]) => fact(paint, name, [text])),
+    ...facts.flatMap(([name, text]) => (text === "" ? [] : fact(paint, name, [text]))),
     ...fact(paint, WHAT[request.kind], request.input === undefined ? ["(nothing is shown)"] : jsonLines(request.input)),
     ...editedLines(row, paint),
     ...section(paint, "context", request.context),
-    ...section(paint, "votes", row.votes.map(voteText)),
+    ...section(
+      paint,
+      "votes",
+      row.votes.map((vote) => voteText(vote, request.hash)),
+    ),
     ...endLines(row, paint),
   ];
 }
@@ -66,7 +75,7 @@ export function summaryLines(row: ApprovalRow, paint: Paint, now: number): strin
   const { id, status, request } = row;
   const head = `${paint("bold", oneLine(id, SHORT_WHY))}  ${oneLine(request.name, SHORT_WHY)}  ${paint(STATUS_STYLES[status], status)}`;
   if (status !== "open") return [`${head}${oneLine(endText(row), Number.POSITIVE_INFINITY)}`];
-  const commands = decideCommands({ id, kind: request.kind }).map((command) => `  ${paint("cyan", command)}`);
+  const commands = isAsked(row) ? decideCommands({ id, kind: request.kind }).map((command) => `  ${paint("cyan", command)}`) : [];
   return [`${head}, for ${span(now - row.requestedAt)}; ${untilText(row, now)}`, ...commands];
 }
 
@@ -83,17 +92,20 @@ export function endText({ verdict }: Pick<ApprovalRow, "verdict">): string {
   return `${who} at ${clockTime(verdict.at)}${way}${verdict.reason ? `: ${verdict.reason}` : ""}`;
 }
 
-function decidersText({ to, votes, level, request }: ApprovalRow): string {
+function decidersText(row: ApprovalRow): string {
+  const { to, votes, level, request } = row;
+  if (!isAsked(row)) return "others"; // whoever may not know is not told
   const agreed = new Set(votes.filter(({ approve }) => approve).map(({ by }) => by)).size;
-  const parts = [to.join(" or ") || "others"]; // whoever may not know is not told
+  const parts = [to.join(" or ")];
   if (request.quorum > 1) parts.push(`${request.quorum} different people have to agree, ${agreed} did`);
   if (!request.selfApproval) parts.push(`not ${request.user}`);
   if (level > 0) parts.push(`escalated ${level === 1 ? "once" : `${level} times`}`);
   return parts.join("; ");
 }
 
-function voteText({ by, approve, at, channel, input, reason, similar }: Vote): string {
-  const edited = input === undefined ? "" : ", with other arguments";
+/** @param asked the hash of what was asked for: a vote for other arguments has another. */
+function voteText({ by, approve, at, channel, hash, reason, similar }: Vote, asked: string): string {
+  const edited = hash === asked ? "" : ", with other arguments";
   const more = similar ? `, also to ${similar.uses} more calls` : "";
   return `${by} ${approve ? "agrees" : "refuses"}${edited}${more}, ${clockTime(at)} (${channel})${reason ? `: ${reason}` : ""}`;
 }

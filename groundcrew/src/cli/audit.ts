@@ -4,6 +4,7 @@ import { createReadStream, existsSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { MAX_LIST_PAGE } from "../limits.ts";
 import type { AuditHead, AuditRecord, StoredAudit } from "../persistence/audit.ts";
+import { EVERYTHING } from "../supervision/stops.ts";
 import { type AuditVerdict, rowOfLine, type VerifyOptions, verifyAudit } from "../supervision/verify.ts";
 import { type Invocation, oneOf, parseCount, usage } from "./arguments.ts";
 import type { Backend } from "./backend.ts";
@@ -11,7 +12,7 @@ import { findConfig, loadCrew } from "./config.ts";
 import { type ExitCode, exit } from "./exit.ts";
 import { type Output, standardStreams } from "./output.ts";
 import { AUDIT_KEY_VARIABLE, openBackend } from "./place.ts";
-import { clockTime, columns, inert, jsonText, oneLine, shellWord } from "./terminal.ts";
+import { clockTime, columns, inert, jsonText, oneLine, part, shellWord } from "./terminal.ts";
 
 const DEFAULT_LIST = 20;
 const SHORT = 60;
@@ -92,10 +93,24 @@ function shownOf({ seq, record, hash }: StoredAudit): Shown {
   }
 }
 
-function cells({ seq, at, actor, channel, action = "", approval, run, reason = "" }: Shown): string[] {
+function cells(shown: Shown): string[] {
+  const { seq, at, actor, channel, action = "" } = shown;
   const when = typeof at === "number" && Number.isFinite(new Date(at).getTime()) ? clockTime(at) : "";
   const who = actor ? `${actor.id} (${actor.kind === "person" ? channel : actor.kind})` : "";
-  return [String(seq), when, who, action, approval ?? run ?? "", reason].map((cell) => oneLine(String(cell), SHORT));
+  return [String(seq), when, who, action, aboutOf(shown), whyOf(shown)].map((cell) => oneLine(String(cell), SHORT));
+}
+
+/** A stop is about no run, but about an agent, or all of them. */
+function aboutOf({ approval, run, detail }: Shown): string {
+  const about = approval ?? run ?? Object(detail).agent ?? "";
+  return about === EVERYTHING ? "everything" : about;
+}
+
+/** Of news to people, by which channel it went and to whom: each channel has an entry. */
+function whyOf({ reason, action = "", detail }: Shown): string {
+  if (reason !== undefined || !action.startsWith("approval.notif")) return reason ?? "";
+  const { channel, to = [], why } = Object(detail) as { channel?: string; to?: readonly string[]; why?: string };
+  return `${part("by ", channel)}${part(" to ", [to].flat().join(", "))}${part(": ", why)}`;
 }
 
 /** Lines of JSON, each as long as its record: to a pipe that is slow they go no faster than it takes them. */
@@ -123,9 +138,17 @@ async function verifyStore(backend: Backend, call: Invocation, out: Output): Pro
   for (const tenant of kept && tenants.length === 0 ? [undefined] : tenants) {
     const end: { head?: AuditHead | null } = {};
     const options = { ...withKey(key), ...(tenant !== undefined && { tenant }), ...(kept && { kept }), head: () => end.head ?? null };
-    logs.push(verifiedOf(await verifyAudit(upToHead(backend, tenant, 0, end), options), tenant));
+    const verdict = await verifyAudit(upToHead(backend, tenant, 0, end), options);
+    if (asked !== undefined && verdict.ok && verdict.records === 0) throw noLog(asked, await backend.auditHeads());
+    logs.push(verifiedOf(verdict, tenant));
   }
   return report(logs, key !== undefined, out);
+}
+
+/** Nothing is whole: a name with a slip in it would pass for ever. */
+function noLog(tenant: string, heads: readonly AuditHead[]): Error {
+  const there = heads.map((head) => `"${head.tenant}"`).join(", ");
+  return usage(`There is no audit log of the tenant "${tenant}".`, `There are logs of: ${there || "nobody yet"}.`);
 }
 
 async function verifyFile(file: string, call: Invocation, out: Output): Promise<ExitCode> {

@@ -39,11 +39,15 @@ export interface Handle {
 export interface Backend {
   /** Whether somebody else executes the runs: then a follower that leaves changes nothing. */
   readonly isServer: boolean;
+  /** Names of those that are configured here. */
+  agents(): Promise<string[]>;
   start(agent: string, request: RunRequest): Promise<Handle>;
   run(id: string): Promise<Handle>;
   runs(query: RunsQuery): Promise<RunSummary[]>;
   /** Open requests, newest first. @param page.all also those that others have to decide. */
   inbox(page: { all: boolean; limit: number; before?: string }): Promise<ApprovalRow[]>;
+  /** Open requests about runs that work for whoever asks and that are not `theirs` to decide; none where that cannot be told. */
+  withheld(theirs: readonly ApprovalRow[]): Promise<ApprovalRow[]>;
   /** Puts on record that it was shown. */
   approval(id: string): Promise<ApprovalRow>;
   /** @param hash of the arguments that were looked at: refused when they are others by now. */

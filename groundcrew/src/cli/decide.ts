@@ -1,11 +1,14 @@
 /** What a person says to a request: `approve`, `deny`, `answer`, `delegate`. */
+import { REQUESTER } from "../approval.ts";
+import { describe, isError } from "../errors.ts";
 import { MAX_SIMILAR_USES } from "../limits.ts";
 import type { Decision } from "../runtime.ts";
 import { type Invocation, parseCount, parseDuration, parseJson, readGiven, usage } from "./arguments.ts";
-import { summaryLines } from "./asked.ts";
+import { decideCommands, summaryLines } from "./asked.ts";
 import { type ExitCode, exit } from "./exit.ts";
 import type { Output } from "./output.ts";
-import { openBackend } from "./place.ts";
+import { onRequest } from "./request.ts";
+import { shellWord } from "./terminal.ts";
 
 export async function approve(call: Invocation, out: Output): Promise<ExitCode> {
   const [reason, edited] = [call.text("reason"), call.text("input")];
@@ -49,19 +52,29 @@ function answerOf(text: string): unknown {
 }
 
 export async function delegate(call: Invocation, out: Output): Promise<ExitCode> {
-  const reason = call.text("reason");
-  return decide(call, out, { do: "delegate", to: call.args.slice(1), ...(reason !== undefined && { reason }) });
+  const [reason, to] = [call.text("reason"), call.args.slice(1)];
+  const odd = to.find((target) => target !== REQUESTER && !/^(user|role):./s.test(target));
+  if (odd !== undefined) throw usage(`Expected a target such as "user:ana", "role:finance" or "${REQUESTER}", got ${describe(odd)}.`);
+  return decide(call, out, { do: "delegate", to, ...(reason !== undefined && { reason }) });
 }
 
 /** Says it, and what the request is afterwards: with a quorum, one who agrees does not end it. */
 async function decide(call: Invocation, out: Output, decision: Decision): Promise<ExitCode> {
-  const backend = await openBackend(call, "runs");
-  try {
-    const row = await backend.decide(call.args[0] ?? "", decision, call.text("hash"));
+  return onRequest(call, async (backend, id) => {
+    const row = await backend.decide(id, decision, call.text("hash")).catch((error: unknown) => {
+      throw otherCommand(id, decision, error) ?? error;
+    });
     if (out.json) out.document({ approval: row });
     else for (const line of summaryLines(row, out.paint, Date.now())) out.line(line);
     return exit.ok;
-  } finally {
-    await backend.close();
-  }
+  });
+}
+
+/** A question that was approved, or something else that was answered: the refusal names a field, and here there are commands. */
+function otherCommand(id: string, { do: done }: Decision, error: unknown) {
+  if (!isError(error, "INPUT_INVALID") || !error.message.startsWith("Expected `do` ")) return undefined;
+  const isQuestion = done === "approve";
+  const [meant = ""] = decideCommands({ id, kind: isQuestion ? "question" : "tool" });
+  const what = isQuestion ? "this is a question" : "this is no question";
+  return usage(`Approval ${shellWord(id)} cannot be ${isQuestion ? "approved" : "answered"}: ${what}.`, `Use \`${meant}\`.`, error);
 }

@@ -144,7 +144,7 @@ export class Follow {
   #note(event: Event): void {
     if (event.type === "run.claimed") this.#standing = "running";
     if (event.type === "run.released") this.#standing = "queued";
-    if (event.type === "run.parked") this.#standing = `parked (${event.detail})`;
+    if (event.type === "run.parked") this.#standing = `parked (${event.detail || event.reason})`;
     if (event.type === "progress") this.#progress = `${Math.round(event.fraction * 100)} % ${event.what}`;
     if (event.type === "step.succeeded") this.#progress = "";
   }

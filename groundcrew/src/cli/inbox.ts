@@ -10,6 +10,7 @@ import { type ExitCode, exit } from "./exit.ts";
 import { untilInterrupted } from "./follow.ts";
 import type { Output } from "./output.ts";
 import { openBackend } from "./place.ts";
+import { onRequest } from "./request.ts";
 import { columns, inert, shellWord } from "./terminal.ts";
 
 const DEFAULT_LIST = 20;
@@ -26,7 +27,11 @@ export async function inbox(call: Invocation, out: Output): Promise<ExitCode> {
     if (call.flag("watch")) return await watch(backend, { ...page, limit: MAX_LIST_PAGE }, out);
     const found = await backend.inbox(page);
     if (out.json) out.document({ approvals: found });
-    else list(found, limit, out);
+    else {
+      list(found, limit, out);
+      const isWhole = !page.all && before === undefined && found.length < limit;
+      if (isWhole) for (const line of withheldLines(await knownWithheld(backend, found))) out.note(line);
+    }
     return exit.ok;
   } finally {
     await backend.close();
@@ -45,6 +50,23 @@ function list(found: readonly ApprovalRow[], limit: number, out: Output): void {
   for (const line of lines) out.line(line);
   if (found.length === limit) out.note(`There may be more: --before ${shellWord(last.id)}`);
   out.note(`All about one: groundcrew approval ${shellWord(found[0]?.id ?? "")}`);
+}
+
+/** With one user alone nobody could ever decide, and an empty inbox would not say why. */
+function withheldLines({ length }: readonly ApprovalRow[]): string[] {
+  if (length === 0) return [];
+  const [wait, run] = length === 1 ? ["waits", "the run works"] : ["wait", "the runs work"];
+  return [`${length} more ${wait} for somebody else: ${run} for you, and "selfApproval" is off.`];
+}
+
+/** None where the server is older, or the key may not know: the inbox itself was shown. */
+async function knownWithheld(backend: Backend, theirs: readonly ApprovalRow[]): Promise<ApprovalRow[]> {
+  try {
+    return await backend.withheld(theirs);
+  } catch (error) {
+    if (isError(error)) return [];
+    throw error;
+  }
 }
 
 /** Each one once, oldest first, and when it waits no more. */
@@ -98,13 +120,10 @@ function newLines(row: ApprovalRow, { paint }: Output): string[] {
 }
 
 export async function approval(call: Invocation, out: Output): Promise<ExitCode> {
-  const backend = await openBackend(call, "runs");
-  try {
-    const row = await backend.approval(call.args[0] ?? "");
+  return onRequest(call, async (backend, id) => {
+    const row = await backend.approval(id);
     if (out.json) out.document({ approval: row });
     else for (const line of askedLines(row, out.paint, Date.now())) out.line(line);
     return exit.ok;
-  } finally {
-    await backend.close();
-  }
+  });
 }

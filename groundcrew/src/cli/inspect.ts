@@ -4,13 +4,13 @@ import { MAX_LIST_PAGE } from "../limits.ts";
 import { isTerminal, type RunStatus } from "../persistence/store.ts";
 import type { RunSummary, RunView } from "../wire.ts";
 import { type Invocation, oneOf, parseCount } from "./arguments.ts";
-import { decideCommands } from "./asked.ts";
+import { decideCommands, isAsked } from "./asked.ts";
 import { type ExitCode, exit, outcomeOf } from "./exit.ts";
 import { followRun } from "./follow.ts";
 import { type Output, standardStreams } from "./output.ts";
 import { openBackend } from "./place.ts";
 import { knownStops, stopLines } from "./stop.ts";
-import { clockTime, columns, inert, type Paint, type Style, shellWord } from "./terminal.ts";
+import { clockTime, columns, inert, type Paint, part, type Style, shellWord } from "./terminal.ts";
 import { timeline } from "./timeline.ts";
 
 const STATUSES: readonly RunStatus[] = ["queued", "running", "parked", "succeeded", "failed", "cancelled", "expired"];
@@ -112,7 +112,7 @@ function waitingLines({ approvals = [] }: RunView, now: number): string[] {
   if (approvals.length < 2) return [];
   return approvals.map(({ id, name, to, since, until, why }) => {
     const end = until === null ? "never expires" : `until ${clockTime(until)}`;
-    return `  ${inert(`${id}  ${name}, for ${span(now - since)}, ${end}: ${to.join(" or ")}: ${why}`)}`;
+    return `  ${inert(`${id}  ${name}, for ${span(now - since)}, ${end}${part(": ", to.join(" or "))}${part(": ", why)}`)}`;
   });
 }
 
@@ -132,7 +132,10 @@ function supervisionCommands({ approvals = [], paused, handover }: RunView, id: 
   return [
     ...(paused ? [`groundcrew resume ${id}`] : []),
     ...(handover ? [`groundcrew speak ${id} '<text>'`, `groundcrew handback ${id}`] : []),
-    ...approvals.slice(0, MAX_SHOWN).flatMap((one) => [`groundcrew approval ${shellWord(one.id)}`, ...decideCommands(one)]),
+    ...approvals.slice(0, MAX_SHOWN).flatMap((one) => [
+      `groundcrew approval ${shellWord(one.id)}`, // an owner whose run's view names nobody may still be asked: it says so
+      ...(isAsked(one) ? decideCommands(one) : []),
+    ]),
     ...(approvals.length > MAX_SHOWN ? ["groundcrew inbox"] : []),
   ];
 }

@@ -1,5 +1,6 @@
 /** The store right here: commands act on it as the person who is logged in at this machine. */
 import { userInfo } from "node:os";
+import { MAX_LIST_PAGE } from "../limits.ts";
 import { type Actor, localPrincipal } from "../principal.ts";
 import type { Crew, Run } from "../runtime.ts";
 import type { Backend, Handle } from "./backend.ts";
@@ -9,6 +10,7 @@ export function local(crew: Crew): Backend {
   return {
     isServer: false,
     auditKey: crew.auditKey,
+    agents: async () => [...crew.agents.keys()],
     start: async (agent, request) => localHandle(await crew.start(agent, request), actor),
     run: async (id) => localHandle(await crew.run(id), actor),
     runs: async (query) => {
@@ -16,6 +18,10 @@ export function local(crew: Crew): Backend {
       return rows.map(runSummaryOf);
     },
     inbox: ({ all, ...page }) => (all ? crew.approvals({ status: "open", ...page }) : crew.inbox(actor, page)),
+    withheld: async () => {
+      const open = await crew.approvals({ tenant: actor.tenant, status: "open", limit: MAX_LIST_PAGE });
+      return open.filter(({ request }) => request.user === actor.user && !request.selfApproval);
+    },
     approval: async (id) => {
       await crew.viewed(id, actor);
       return crew.approval(id);

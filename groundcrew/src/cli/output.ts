@@ -38,6 +38,11 @@ function isKnown(error: unknown): error is KnownError {
   return error instanceof Error && error.name === "GroundcrewError" && "code" in error && typeof error.code === "string";
 }
 
+/** What helps on a command line, where the error was thrown by something that does not know of one. */
+const FIXES: Readonly<Record<string, string>> = {
+  UNAUTHENTICATED: "Give the key that the server knows in GROUNDCREW_API_KEY, or with --api-key.",
+};
+
 /** Any thrown thing as one of ours. */
 export function known(thrown: unknown): KnownError {
   if (isKnown(thrown)) return thrown;
@@ -51,14 +56,19 @@ export function known(thrown: unknown): KnownError {
 /** What an error tells an operator, with the next thing to do; the stack only for those who ask. */
 export function errorText(error: KnownError, paint: Paint, debug: boolean): string {
   const lines = [`${paint("red", `error ${inert(error.code)}`)}: ${inert(withoutFix(error))}`];
-  if (error.fix) lines.push(`  fix:  ${inert(error.fix)}`);
+  const fix = fixOf(error);
+  if (fix) lines.push(`  fix:  ${inert(fix)}`);
   if (error.help) lines.push(`  more: \`${inert(error.help)}\``);
   if (debug) lines.push(...stacks(error));
   return lines.join("\n");
 }
 
+function fixOf({ code, fix }: KnownError): string | undefined {
+  return fix ?? FIXES[code];
+}
+
 /** The fix stands in the message as well, for those who see only that. */
-function withoutFix({ message, fix }: KnownError): string {
+export function withoutFix({ message, fix }: KnownError): string {
   return fix && message.endsWith(fix) ? message.slice(0, -fix.length).trimEnd() : message;
 }
 
@@ -68,6 +78,6 @@ function stacks(error: unknown): string[] {
 }
 
 export function errorDocument(error: KnownError, debug: boolean): unknown {
-  const { code, fix, help, run } = error;
-  return { error: { code, message: withoutFix(error), fix, help, run, ...(debug && { stack: stacks(error) }) } };
+  const { code, help, run } = error;
+  return { error: { code, message: withoutFix(error), fix: fixOf(error), help, run, ...(debug && { stack: stacks(error) }) } };
 }

@@ -1,11 +1,12 @@
 /** Where the command line points: a server, the store of a config file, or a bare store. */
 import { existsSync } from "node:fs";
 import { resolve } from "node:path";
-import { GroundcrewError } from "../errors.ts";
+import { type ErrorCode, GroundcrewError } from "../errors.ts";
 import { type Invocation, usage } from "./arguments.ts";
 import type { Backend } from "./backend.ts";
 import { findConfig, loadCrew, requireConfig } from "./config.ts";
 import { local } from "./local.ts";
+import { known, withoutFix } from "./output.ts";
 import { openServer } from "./remote.ts";
 
 /** Holds the key of the audit log, for commands that have no config file. */
@@ -25,7 +26,19 @@ export async function openBackend(call: Invocation, need: Need): Promise<Backend
   if (store !== undefined) return openStore(store, need);
   const server = url ?? (config === undefined ? process.env["GROUNDCREW_URL"] : undefined);
   if (server) return openServer(server, call.text("api-key") ?? process.env["GROUNDCREW_API_KEY"]);
-  return local(await loadCrew(config === undefined ? requirePlace() : requireConfig(config), need === "worker"));
+  const path = config === undefined ? requirePlace() : requireConfig(config);
+  return local(await loadCrew(path, need === "worker").catch((thrown: unknown) => refuse(thrown, need)));
+}
+
+/** A secret that only the server's terminal has must not keep an operator from looking: most commands do not need what it is for. */
+function refuse(thrown: unknown, need: Need): never {
+  const error = known(thrown);
+  if (need !== "runs" || error.code === "INTERNAL") throw thrown;
+  const others = "This command can do without the config file: name the running server with --url, or the store with --store.";
+  throw new GroundcrewError(error.code as ErrorCode, withoutFix(error), {
+    fix: error.fix ? `${error.fix} ${others}` : others,
+    cause: thrown,
+  });
 }
 
 function requirePlace(): string {

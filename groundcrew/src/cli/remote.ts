@@ -1,10 +1,14 @@
 /** A server somewhere: commands act on it as whoever their key belongs to. */
 import { type ApprovalView, type Client, connect, type RemoteRun } from "../client/client.ts";
 import { GroundcrewError, isError } from "../errors.ts";
+import { MAX_LIST_PAGE } from "../limits.ts";
+import type { ApprovalRow } from "../persistence/approval.ts";
+import { localPrincipal } from "../principal.ts";
 import type { Decision } from "../runtime.ts";
 import type { FeedItem } from "../wire.ts";
 import type { Json } from "../wire-values.ts";
 import { usage } from "./arguments.ts";
+import { isAsked } from "./asked.ts";
 import type { Backend, Handle } from "./backend.ts";
 import { shellWord } from "./terminal.ts";
 
@@ -13,10 +17,12 @@ export function openServer(url: string, apiKey: string | undefined): Backend {
   return {
     isServer: true,
     auditKey: undefined,
+    agents: async () => (await client.agents()).map(({ name }) => name),
     start: async (agent, request) => remoteHandle(await client.start(agent, request), url),
     run: async (id) => remoteHandle(client.run(id), url),
     runs: async (query) => (await client.runs(query)).runs,
     inbox: async ({ all, ...page }) => (await client.approvals(all ? { all, status: "open", ...page } : page)).approvals,
+    withheld: (theirs) => (apiKey === undefined ? withheldFromLocal(client) : withheldFromOwner(client, theirs)),
     approval: (id) => client.approval(id),
     decide: (id, decision, hash) => decide(client, id, decision, hash),
     stops: () => client.stops(),
@@ -36,6 +42,29 @@ export function openServer(url: string, apiKey: string | undefined): Backend {
     },
     close: async () => {},
   };
+}
+
+/** A server without keys knows one user, who operates it. */
+async function withheldFromLocal(client: Client): Promise<ApprovalRow[]> {
+  const { approvals } = await client.approvals({ all: true, status: "open", limit: MAX_LIST_PAGE });
+  return approvals.filter(({ request }) => request.user === localPrincipal.user && !request.selfApproval);
+}
+
+/** Runs that are looked at for what they ask. */
+const MAX_LOOKS = 20;
+
+/** Who is no operator sees the own runs only, and not who is asked. Who an operator's key belongs to, no answer tells. */
+async function withheldFromOwner(client: Client, theirs: readonly ApprovalRow[]): Promise<ApprovalRow[]> {
+  const { runs } = await client.runs({ status: ["parked"], limit: MAX_LIST_PAGE });
+  const asking = runs.filter(({ reason }) => reason === "approval").slice(0, MAX_LOOKS);
+  const found: ApprovalRow[] = [];
+  for (const { id } of asking) {
+    const { approvals } = await client.run(id).view();
+    if (approvals.some(isAsked)) return [];
+    const others = approvals.filter((one) => !theirs.some((row) => row.id === one.id));
+    found.push(...(await Promise.all(others.map((one) => client.approval(one.id)))));
+  }
+  return found.filter(({ request }) => !request.selfApproval);
 }
 
 function decide(client: Client, id: string, decision: Decision, hash: string | undefined): Promise<ApprovalView> {

@@ -1,6 +1,7 @@
 /** `stop`, `lift`, `stops`: the switch that keeps anything from beginning. */
 import { span } from "../clock.ts";
 import { isError } from "../errors.ts";
+import { MAX_LIST_PAGE } from "../limits.ts";
 import type { Stop } from "../persistence/store.ts";
 import type { InFlight } from "../runtime.ts";
 import { EVERYTHING } from "../supervision/stops.ts";
@@ -21,9 +22,30 @@ export async function stop(call: Invocation, out: Output): Promise<ExitCode> {
     const { stop: set, inFlight } = await backend.stop({ agent, why });
     if (out.json) out.document({ stop: set, inFlight });
     else for (const line of stoppedLines(set, inFlight)) out.line(line);
+    if (agent !== EVERYTHING) tellIfUnknown(agent, await knownAgents(backend), out);
     return exit.ok;
   } finally {
     await backend.close();
+  }
+}
+
+/** A name with a slip in it would leave the agent that was meant at work. The stop is set: the agent may be one of another process. */
+function tellIfUnknown(agent: string, known: readonly string[] | undefined, out: Output): void {
+  if (out.json || known === undefined || known.includes(agent)) return;
+  out.note(out.paint("yellow", `No agent "${inert(agent)}" is known here: the one that you mean may go on.`));
+  out.note(
+    `Known are: ${known.map((name) => `"${inert(name)}"`).join(", ") || "none"}. \`groundcrew lift ${shellWord(agent)}\` takes this stop back.`,
+  );
+}
+
+/** Those that are configured here, and those that had runs of late: a bare store has only these. Undefined: cannot be told. */
+async function knownAgents(backend: Backend): Promise<string[] | undefined> {
+  try {
+    const [agents, runs] = await Promise.all([backend.agents(), backend.runs({ limit: MAX_LIST_PAGE })]);
+    return [...new Set([...agents, ...runs.map(({ agent }) => agent)])].toSorted();
+  } catch (error) {
+    if (isError(error)) return undefined;
+    throw error;
   }
 }
 
@@ -44,8 +66,10 @@ export async function lift(call: Invocation, out: Output): Promise<ExitCode> {
     const left = await backend.stops();
     if (out.json) out.document({ lifted: wasStopped, stops: left });
     else {
-      out.line(wasStopped ? `Lifted: what is ${of(agent)} goes on.` : `There was no stop ${of(agent)}.`);
-      for (const line of stopLines(left)) out.note(line);
+      const what = agent === EVERYTHING ? "everything" : `"${inert(agent)}"`;
+      out.line(wasStopped ? `Lifted the stop of ${what}.` : `There was no stop of ${what}; nothing was changed.`);
+      if (!wasStopped && left.length === 0) out.note("Nothing is stopped.");
+      for (const line of stopLines(left)) out.note(wasStopped ? line : `But: ${line}`);
     }
     return exit.ok;
   } finally {

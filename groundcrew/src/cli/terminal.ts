@@ -58,6 +58,11 @@ export function columns(rows: readonly (readonly string[])[]): string[] {
   );
 }
 
+/** `text` behind `mark`, and neither where there is no text: what somebody may not know, a server leaves empty. */
+export function part(mark: string, text: string | undefined): string {
+  return text ? `${mark}${text}` : "";
+}
+
 /** `2026-11-23 10:00:00Z` */
 export function clockTime(at: number): string {
   return new Date(at)

@@ -3,7 +3,7 @@ import { REQUESTER } from "../approval.ts";
 import type { Event } from "../wire.ts";
 import { endText } from "./asked.ts";
 import type { Row } from "./row.ts";
-import { clockTime } from "./terminal.ts";
+import { clockTime, part } from "./terminal.ts";
 
 export type PeopleEvent = Extract<
   Event,
@@ -29,32 +29,32 @@ export class PeopleRows {
         return { mark: MARKS[outcome], label: outcome, text: `${this.#name(event)}${endText({ verdict: event.verdict })}`, details };
       }
       case "approval.escalated":
-        return plain("escalated", `${this.#name(event)} to ${whom(event.to)}`);
+        return plain("escalated", `${this.#name(event)}${part(" to ", whom(event.to))}`);
       case "approval.reminded":
         return plain("reminded", `${this.#name(event)}${event.times > 1 ? `, ${event.times} times so far` : ""}`);
       case "approval.voided":
-        return plain("voided", `what was decided on ${this.#name(event)}: ${event.why}`);
+        return plain("voided", `what was decided on ${this.#name(event)}${part(": ", event.why)}`);
       case "approval.skipped":
-        return plain("skipped", `nobody was asked about ${event.name}, in shadow mode: ${event.why}`);
+        return plain("skipped", `nobody was asked about ${event.name}, in shadow mode${part(": ", event.why)}`);
       case "run.paused":
-        return { ...plain("paused", `${by(event.from)}: ${event.why}`.trimStart()), mark: "‖" };
+        return { ...plain("paused", pausedText(event)), mark: "‖" };
       case "run.resumed":
-        return plain("resumed", `it goes on${event.from === undefined ? "" : `, says ${event.from}`}`);
+        return plain("resumed", `it goes on${part(", says ", event.from)}`);
       case "limit.raised":
-        return plain("raised", `${event.steps} more model steps,${by(event.from)}`);
+        return plain("raised", `${event.steps} more model steps${part(", by ", event.from)}`);
       case "handover.began":
-        return { ...plain("handover", `taken over${by(event.from)}`), mark: "‖" };
+        return { ...plain("handover", `taken over${part(" by ", event.from)}`), mark: "‖" };
       case "handover.said":
-        return { ...plain("handover", `${event.from} says`), details: named("text", contentOf(event.message)) };
+        return { ...plain("handover", `${event.from || "a person"} says`), details: named("text", contentOf(event.message)) };
       case "handover.ended":
-        return plain("handover", `handed back${by(event.from)}`);
+        return plain("handover", `handed back${part(" by ", event.from)}`);
     }
   }
 
   #asked({ approval, request, to, until, like }: Extract<PeopleEvent, { type: "approval.requested" }>): Said {
     if (like !== undefined) return plain("covered", `${request.name} needs nobody, as decided by ${like}`);
     const expires = until === undefined ? "" : `, until ${clockTime(until)}`;
-    const text = `${whom(to)} about ${request.name}${expires}: ${request.why} (${approval})`;
+    const text = `${to.length === 0 ? "" : `${whom(to)} `}about ${request.name}${expires}${part(": ", request.why)} (${approval})`;
     return { mark: "‖", label: "asked", text, details: named("in", request.input) };
   }
 
@@ -75,8 +75,8 @@ function whom(to: readonly string[]): string {
   return to.map((target) => (target === REQUESTER ? "whoever the run works for" : target)).join(" or ");
 }
 
-function by(who: string | undefined): string {
-  return who === undefined ? "" : ` by ${who}`;
+function pausedText({ from, why }: Extract<PeopleEvent, { type: "run.paused" }>): string {
+  return [part("by ", from), why].filter(Boolean).join(": ");
 }
 
 /** A message of the AI SDK, or what else it may be. */

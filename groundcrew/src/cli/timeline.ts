@@ -8,7 +8,7 @@ import { verdictText } from "../run/summary.ts";
 import { withoutText } from "../stream/plain-words.ts";
 import type { Event } from "../wire.ts";
 import type { Mark, Row } from "./row.ts";
-import { clockTime, inert, oneLine, type Paint, type Style, valueText } from "./terminal.ts";
+import { clockTime, inert, oneLine, type Paint, part, type Style, valueText } from "./terminal.ts";
 import { type PeopleEvent, PeopleRows } from "./timeline-people.ts";
 
 const STYLES: Readonly<Record<Mark, Style>> = {
@@ -110,11 +110,11 @@ export class Timeline {
         break;
       case "step.abandoned":
         row.mark = "↻";
-        row.note = `given up: ${event.why}`;
+        row.note = `given up${part(": ", event.why)}`;
         break;
       case "step.unknown":
         row.mark = "?";
-        row.note = `outcome unknown: ${event.why}`;
+        row.note = `outcome unknown${part(": ", event.why)}`;
     }
     return row;
   }
@@ -127,14 +127,10 @@ export class Timeline {
         return row("·", "created", origin(event), ...request(event.input));
       case "run.claimed":
         this.#claims++;
-        if (event.takeover) return row("↻", "takeover", `continued after an interruption, by ${event.worker}`);
-        return row("·", this.#claims === 1 ? "claimed" : "resumed", `by ${event.worker}`);
+        if (event.takeover) return row("↻", "takeover", `continued after an interruption${part(", by ", event.worker)}`);
+        return row("·", this.#claims === 1 ? "claimed" : "resumed", part("by ", event.worker));
       case "run.parked":
-        return row(
-          "‖",
-          "parked",
-          `${event.reason}${event.code === undefined ? "" : ` (${event.code})`}: ${event.detail}${event.until === undefined ? "" : `, until ${clockTime(event.until)}`}`,
-        );
+        return row("‖", "parked", parking(event));
       case "run.released":
         return row("·", "released", event.why);
       case "step.resolved": {
@@ -142,7 +138,7 @@ export class Timeline {
         return row(
           "·",
           "resolved",
-          `${this.#names.get(event.step) ?? event.step} ${answer}, says ${event.by}`,
+          `${this.#names.get(event.step) ?? event.step} ${answer}${part(", says ", event.by)}`,
           ...named("result", event.value),
         );
       }
@@ -157,14 +153,15 @@ export class Timeline {
           `nothing else ran for ${span(event.ms)}, with this at work: ${event.steps.join(", ") || "nothing of ours"}`,
         );
       case "signal.received":
-        if (event.name.startsWith("resolve:")) return row("·", "answer", `for ${event.name.slice("resolve:".length)}${by(event.from)}`);
-        return row("·", "signal", `${event.name}${by(event.from)}`, ...named("value", event.value));
+        if (event.name.startsWith("resolve:"))
+          return row("·", "answer", `for ${event.name.slice("resolve:".length)}${part(" by ", event.from)}`);
+        return row("·", "signal", `${event.name}${part(" by ", event.from)}`, ...named("value", event.value));
       case "message.received":
-        return row("·", "message", `while at work${by(event.from)}`, ["text", event.message]);
+        return row("·", "message", `while at work${part(" by ", event.from)}`, ...named("text", event.message ?? undefined));
       case "cancel.requested":
-        return row("·", "cancel", `asked for${by(event.from)}: ${event.why}`);
+        return row("·", "cancel", `asked for${part(" by ", event.from)}${part(": ", event.why)}`);
       case "retry.requested":
-        return row("·", "retry", `asked for${by(event.from)}`);
+        return row("·", "retry", `asked for${part(" by ", event.from)}`);
       case "session.updated":
         return row("·", "session", "state changed", ["state", event.state]);
       case "progress":
@@ -174,7 +171,7 @@ export class Timeline {
       case "run.failed":
         return row("✗", "failed", this.#after(event, `${event.error.code}: ${event.error.message}`));
       case "run.cancelled":
-        return row("✗", "cancelled", this.#after(event, `${event.why}${by(event.by)}`));
+        return row("✗", "cancelled", this.#after(event, `${event.why}${part(" by ", event.by)}`.trimStart()));
       case "run.expired":
         return row("✗", "expired", this.#after(event, event.why || `its deadline was ${clockTime(event.deadline)}`));
       default:
@@ -191,7 +188,7 @@ export class Timeline {
   /** How long the run took, where its beginning was seen, and how it ended. */
   #after(event: Event, how?: string): string {
     const took = this.#createdAt === 0 ? undefined : `after ${span(event.at - this.#createdAt)}`;
-    return [took, how].filter((part) => part !== undefined).join(", ");
+    return [took, how].filter(Boolean).join(", ");
   }
 }
 
@@ -203,8 +200,9 @@ function named(name: string, value: unknown): Row["details"] {
   return value === undefined ? [] : [[name, value]];
 }
 
-function by(who: string | undefined): string {
-  return who === undefined ? "" : ` by ${who}`;
+/** `retry (PAUSED): its reason, until 2026-11-23 10:00:00Z` */
+function parking({ reason, code, detail, until }: EventOf<"run.parked">): string {
+  return `${reason}${code === undefined ? "" : ` (${code})`}${part(": ", detail)}${until === undefined ? "" : `, until ${clockTime(until)}`}`;
 }
 
 /** `overloaded 529, tried again after 1.4s` */
@@ -287,7 +285,7 @@ export function rowLines(row: Row, start: number, { paint, full }: Rendering): s
   const note = row.note === undefined ? "" : `  ${paint(STYLES[row.mark], shown(row.note, full) + verdict)}`;
   const running = row.done ? "" : `  ${paint("cyan", "running")}`;
   const label = paint("bold", row.label.padEnd(LABEL_CHARS));
-  const head = `${paint("dim", time)}  ${paint(STYLES[row.mark], row.mark)} ${label} ${shown(row.text, full)}${took}${running}${note}`;
+  const head = `${paint("dim", time)}  ${paint(STYLES[row.mark], row.mark)} ${label}${part(" ", shown(row.text, full))}${took}${running}${note}`;
   const isKeyShown = row.step !== undefined && (full || row.mark === "?"); // in doubt, it is what `resolve` asks for
   const details: Row["details"] = isKeyShown ? [["step", row.step], ...row.details] : row.details;
   return [head, ...details.flatMap(([name, value]) => detailLines(name, value, { paint, full }))];

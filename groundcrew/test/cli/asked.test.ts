@@ -81,12 +81,26 @@ describe("where several have to agree", () => {
     expect(shown({ ...row, votes: [vote("ana", { reason: "fine" })] })).toContain("ana agrees, 2026-01-05 12:00:00Z (slack): fine");
   });
 
+  test("a vote is for other arguments only where somebody has edited them", () => {
+    const input = open.request.input as NonNullable<Vote["input"]>;
+    expect(shown({ ...row, votes: [vote("ana", { input })] })).toContain("votes      ana agrees, 2026");
+    expect(shown({ ...row, votes: [vote("ana", { hash: "h2", input: 1 })] })).toContain("ana agrees, with other arguments, 2026");
+  });
+
   test("what somebody has edited is shown beside what was asked, because that is what the next one agrees to", () => {
     const edited = vote("ana", { hash: "h2", input: { order: "A-7", amount: 100 } });
     const text = shown({ ...row, votes: [edited] });
     expect(text).toMatch(/arguments {2}\{\n +"order": "A-7",\n +"amount": 250\n/);
     expect(text).toMatch(/edited to {2}\{\n +"order": "A-7",\n +"amount": 100\n +\}\n +its hash +h2/);
   });
+});
+
+test("an owner who may not decide reads no empty lines, and no commands that would be refused", () => {
+  const text = shown({ ...open, to: [], request: { ...open.request, quorum: 2, why: "", rules: "", context: [] } });
+  expect(text).toContain("decides    others\n");
+  expect(text).not.toContain("why");
+  expect(text).not.toContain("groundcrew");
+  expect(text).not.toMatch(/ $/m);
 });
 
 describe("hostile text", () => {

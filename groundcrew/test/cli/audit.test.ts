@@ -78,6 +78,26 @@ describe("audit list", () => {
     expect(await seqs("--tenant", "other")).toEqual([]);
   });
 
+  test("says which agent a stop is about, and of news to people by which channel it went to whom", async () => {
+    const store = await openStore(file);
+    const common = { tenant: "default", actor: { kind: "person", id: "ana" }, channel: "cli" } as const;
+    const news = { ...common, action: "approval.notified", run: "run_1", approval: "run_1.1" };
+    await store.record([
+      { ...common, action: "stop.set", reason: "look", detail: { agent: "support" } },
+      { ...common, action: "stop.lifted", detail: { agent: "*" } },
+      { ...news, detail: { channel: "slack", to: ["ana", "bo"] } },
+      { ...news, detail: { channel: "webhook", to: [] } },
+      { ...news, action: "approval.notify.failed", detail: { channel: "email", why: "gone" } },
+    ]);
+    await store.close();
+    const { out } = await audit("list", ...at);
+    expect(out).toMatch(/stop\.set +support +look$/m);
+    expect(out).toMatch(/stop\.lifted +everything$/m);
+    expect(out).toMatch(/approval\.notified +run_1\.1 +by slack to ana, bo$/m);
+    expect(out).toMatch(/approval\.notified +run_1\.1 +by webhook$/m);
+    expect(out).toMatch(/approval\.notify\.failed +run_1\.1 +by email: gone$/m);
+  });
+
   test("shows a record that cannot be read as what it is", async () => {
     await written(3);
     tamper("update audit set record = '{' where seq = 2");
@@ -127,6 +147,15 @@ describe("audit verify", () => {
       await writing;
       await store.close();
     }
+  });
+
+  test("does not pass the log of a tenant that has none, and names those that there are", async () => {
+    await written(1, undefined, "acme");
+    expect(await audit("verify", "--tenant", "amce", ...at)).toMatchObject({
+      code: 2,
+      out: "",
+      err: expect.stringMatching(/There is no audit log of the tenant "amce"\.\n.*There are logs of: "acme"\./),
+    });
   });
 
   test("passes a store that has no log yet", async () => {

@@ -38,6 +38,20 @@ test("a run that waits for people names the commands that decide, and not more t
   expect(many.at(-1)).toBe("groundcrew inbox");
 });
 
+test("an owner who is not told who may decide is sent to the request, and reads no empty parts", () => {
+  const waiting = { ...parked, agent: "support", summary: "s", reason: "approval", code: null, createdAt: 0, since: 0 };
+  const hidden = { to: [], why: "" };
+  const view = {
+    ...waiting,
+    approvals: [
+      { ...asked("run_1.1"), ...hidden },
+      { ...asked("run_1.2"), ...hidden },
+    ],
+  } as unknown as RunView;
+  expect(nextCommands(view)).toEqual(["groundcrew approval run_1.1", "groundcrew approval run_1.2"]);
+  expect(headLines(view, (_style, text) => text).join("\n")).toMatch(/run_1\.1 {2}refund, for [^:]*, never expires\n/);
+});
+
 test("a run that a person holds is resumed, one that was taken over is handed back, and neither is retried", () => {
   const paused = { ...parked, reason: "attention", code: "PAUSED", approvals: [], paused: { by: "ana", why: "w" }, handover: null };
   expect(nextCommands(paused as unknown as RunView)).toEqual(["groundcrew resume run_1"]);

@@ -1,10 +1,11 @@
 /** People at the command line who work on a server: they are whoever their key belongs to, and no more than that. */
-import { afterAll, expect, onTestFinished, test } from "vitest";
+import { userInfo } from "node:os";
+import { afterAll, describe, expect, onTestFinished, test } from "vitest";
 import type { ToolPolicy } from "../../src/policy.ts";
 import { type Serving, serve } from "../../src/server/server.ts";
 import type { ScriptedAnswer } from "../../src/testing/model.ts";
 import { customer, type Ledger, type Refund, refunds, supportAgent } from "../supervision/ground.ts";
-import { makeCrew, reaches } from "../support/crew.ts";
+import { makeCrew, reaches, tempStore } from "../support/crew.ts";
 import { project } from "./command.ts";
 
 const { groundcrew, start, remove } = project();
@@ -74,7 +75,10 @@ test("a key without a person, and a person without the role, decide nothing", as
   const id = await asking();
   expect(await as("service", "approve", id)).toMatchObject({ code: 2, err: expect.stringContaining("only a person can decide") });
   expect(await as("cy", "approve", id)).toMatchObject({ code: 3, err: expect.stringContaining("APPROVAL_NOT_FOUND") });
-  expect(await groundcrew("approve", id, "--url", server.url)).toMatchObject({ code: 2, err: expect.stringContaining("UNAUTHENTICATED") });
+  expect(await groundcrew("approve", id, "--url", server.url)).toMatchObject({
+    code: 2,
+    err: expect.stringMatching(/UNAUTHENTICATED.*\n +fix: .*GROUNDCREW_API_KEY, or with --api-key/),
+  });
   expect((await crew.approval(id)).status).toBe("open");
   expect(ledger).toEqual([]);
 });
@@ -171,4 +175,45 @@ test("a watcher whose server is gone says so once, and goes on when it is back",
   watching.child.kill("SIGINT");
   expect((await watching.ended).code).toBe(130);
   expect(watching.printed().split("does not answer")).toHaveLength(2);
+});
+
+const WITHHELD = 'Nothing waits for you.\n1 more waits for somebody else: the run works for you, and "selfApproval" is off.\n';
+
+describe("whoever a run works for", () => {
+  test("is told that others decide, sees no empty parts, and is offered nothing that would be refused", async () => {
+    await serving([refunds(250), "Done."]);
+    const terminal = start(["run", "support", "Refund me."], at("cy"));
+    const [, id = ""] = await terminal.until(/groundcrew approval (\S+\.1)\n/);
+    await terminal.until(new RegExp(`asked +about refund, until [-0-9 :]+Z \\(${id}\\)\n`));
+    terminal.child.kill("SIGINT");
+    await terminal.ended;
+    expect(terminal.printed()).not.toMatch(/groundcrew (approve|deny)|: ,|: \(|: $/m);
+    expect((await as("cy", "inbox")).err).toBe(WITHHELD);
+    expect((await as("bo", "inbox")).err).not.toContain("somebody else");
+    expect((await as("ana", "inbox")).err).not.toContain("somebody else");
+    expect((await as("cy", "approval", id)).out).toMatch(/decides +others\n/);
+    expect(await crew.audit("default", 0, 10)).toHaveLength(1);
+  });
+
+  test("is sent to the request that they may decide themselves, and offered the commands there", async () => {
+    await serving([refunds(250), "Done."], { by: "requester" });
+    const terminal = start(["run", "support", "Refund me."], at("cy"));
+    const [, id = ""] = await terminal.until(/groundcrew approval (\S+\.1)\n/);
+    expect((await as("cy", "inbox")).err).not.toContain("somebody else");
+    expect((await as("cy", "approval", id)).out).toContain(`groundcrew approve ${id}\n`);
+    expect((await as("cy", "approve", id)).code).toBe(0);
+    expect((await terminal.ended).out).toBe("Done.\n");
+  });
+
+  test("and is the only user, of a server without keys or of this machine, reads why nobody can decide", async () => {
+    const store = tempStore();
+    crew = makeCrew([supportAgent([], [refunds(250), refunds(250)], { by: "role:operator" })], { store });
+    server = await serve(crew, { port: 0 });
+    onTestFinished(() => server.close());
+    await reaches(await crew.start("support", { prompt: "Refund me." }), "approval");
+    expect((await groundcrew("inbox", "--url", server.url)).err).toBe(WITHHELD);
+    const principal = { tenant: "default", user: userInfo().username, roles: [] };
+    await reaches(await crew.start("support", { prompt: "Refund me.", principal }), "approval");
+    expect((await groundcrew("inbox", "--store", store)).err).toContain("\n1 more waits for somebody else");
+  });
 });

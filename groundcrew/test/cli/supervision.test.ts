@@ -207,7 +207,10 @@ describe("a request", () => {
     await crew.groundcrew("approval", terminal.id, ...clerk);
     expect((await crew.json("audit", "list", "--limit", "1")).records).toMatchObject([{ action: "approval.viewed", actor: { id: me } }]);
     expect(await crew.groundcrew("delegate", terminal.id, `user:${me}`, "role:lead")).toMatchObject({ code: 0 });
-    expect(await crew.groundcrew("delegate", terminal.id, "finance")).toMatchObject({ code: 2, err: expect.stringContaining('"role:…"') });
+    expect(await crew.groundcrew("delegate", terminal.id, "finance")).toMatchObject({
+      code: 2,
+      err: expect.stringContaining('got "finance"'),
+    });
     expect(await crew.groundcrew("approve", terminal.id, ...clerk)).toMatchObject({ code: 0 });
     expect((await terminal.ended).code).toBe(0);
   });
@@ -227,6 +230,21 @@ describe("a request", () => {
     expect((await crew.groundcrew("approval", id)).out).toContain('2 more calls of "refund" until ');
   });
 
+  test("that is named by its run is found there", async () => {
+    const terminal = await asking();
+    const run = runId(terminal.id);
+    for (const args of [["approval"], ["approve"], ["deny", "--reason", "x"]]) {
+      const [command = "", ...rest] = args;
+      expect(await crew.groundcrew(command, run, ...rest)).toMatchObject({
+        code: 3,
+        err: expect.stringContaining(`That is a run; its open requests: ${terminal.id}.`),
+      });
+    }
+    await crew.groundcrew("approve", terminal.id);
+    expect((await terminal.ended).code).toBe(0);
+    expect((await crew.groundcrew("approve", run)).err).toContain("That is a run, and it has no open requests.");
+  });
+
   test("that is a question is answered, in JSON or in plain words", async () => {
     for (const [given, told] of [
       ["tomorrow at nine", '"answer":"tomorrow at nine"'],
@@ -235,7 +253,10 @@ describe("a request", () => {
     ] as const) {
       const terminal = await asking("I have a question.");
       expect((await crew.groundcrew("inbox")).out).toContain("askPeople ?");
-      expect(await crew.groundcrew("approve", terminal.id)).toMatchObject({ code: 2, err: expect.stringContaining("this is a question") });
+      expect(await crew.groundcrew("approve", terminal.id)).toMatchObject({
+        code: 2,
+        err: expect.stringMatching(new RegExp(`this is a question\\.\n.*\`groundcrew answer ${terminal.id} '<answer>'\``)),
+      });
       expect(await crew.groundcrew("answer", terminal.id, given)).toMatchObject({ code: 0 });
       expect((await terminal.ended).out).toContain(told);
     }
@@ -309,7 +330,10 @@ describe("a run", () => {
       ["raise", id, "3"],
       ["takeover", id],
     ])
-      expect(await crew.groundcrew(...command), command.join(" ")).toMatchObject({ code: 4, err: expect.stringContaining("RUN_FINISHED") });
+      expect(await crew.groundcrew(...command), command.join(" ")).toMatchObject({
+        code: 4,
+        err: expect.stringMatching(new RegExp(`error RUN_FINISHED: Run ${id} has ended \\(succeeded\\)\\.\n`)),
+      });
   });
 
   test("is told something, and given more steps; nonsense is refused with a sentence", async () => {
@@ -375,11 +399,26 @@ describe("the emergency stop", () => {
     expect((await crew.groundcrew("show", runId(terminal.printed()))).out).toContain("Everything is stopped");
     expect(await crew.groundcrew("lift", "support")).toMatchObject({
       code: 0,
-      out: expect.stringContaining("There was no stop"),
+      out: expect.stringContaining('There was no stop of "support"; nothing was changed.'),
       err: expect.stringContaining("Everything is stopped"),
     });
     expect(await crew.groundcrew("lift")).toMatchObject({ code: 0, out: expect.stringContaining("Lifted") });
     expect(await terminal.ended).toMatchObject({ code: 0, out: "You said: Hello\n" });
+  });
+
+  test("of an agent that nobody here knows is set, and said to be one, with those that are known", async () => {
+    const { code, out, err } = await crew.groundcrew("stop", "suport", "--why", "x");
+    expect({ code, out }).toEqual({ code: 0, out: expect.stringMatching(/^Stopped: nothing of "suport" begins/) });
+    expect(err).toContain('No agent "suport" is known here: the one that you mean may go on.');
+    expect(err).toContain('Known are: "checked", "support".');
+    expect((await crew.groundcrew("stop", "support", "--why", "x")).err).not.toContain("known");
+    expect(await crew.groundcrew("lift", "suport")).toMatchObject({ out: 'Lifted the stop of "suport".\n' });
+    expect(await crew.groundcrew("lift")).toMatchObject({
+      out: "There was no stop of everything; nothing was changed.\n",
+      err: expect.stringMatching(/^But: "support" is stopped by /),
+    });
+    await crew.groundcrew("lift", "support");
+    expect((await crew.groundcrew("lift")).err).toBe("Nothing is stopped.\n");
   });
 
   test("of one agent concerns no other, and only operators set one", async () => {
@@ -395,4 +434,19 @@ describe("the emergency stop", () => {
     other.child.kill("SIGINT");
     expect(await crew.json("lift", "support")).toEqual({ lifted: true, stops: [] });
   });
+});
+
+test("a config file that does not load here, because a secret is only in the server's terminal, names the ways without it", async () => {
+  writeFileSync(
+    join(crew.directory, "secret.config.ts"),
+    `import { groundcrew, webhook } from ${JSON.stringify(library)};
+export default groundcrew({ agents: [], supervision: { channels: [webhook({ url: "https://example.com", secret: process.env.NOPE! })] } });`,
+  );
+  const { code, err } = await crew.groundcrew("inbox", "--config", "secret.config.ts");
+  expect({ code, err }).toEqual({
+    code: 2,
+    err: expect.stringMatching(/error CONFIG_INVALID: Expected `webhook\.secret`[^\n]+base64\.\n/),
+  });
+  expect(err).toMatch(/fix: .*openssl.* name the running server with --url, or the store with --store\.\n/);
+  expect((await crew.groundcrew("run", "x", "y", "--config", "secret.config.ts")).err).not.toContain("--url");
 });

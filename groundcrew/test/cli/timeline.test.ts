@@ -327,3 +327,52 @@ test("what people were asked and did has its place and its name; an event of a n
    +1m 9s  · handover  handed back by ana
 `);
 });
+
+test("what an owner may not know leaves no empty parts: the names and reasons of others are empty texts", () => {
+  const request = { kind: "tool", name: "refund", why: "", rules: "", input: 1 };
+  const verdict = { outcome: "approved", by: [], at: START + 3_000, channel: "slack", hash: "h" };
+  const facts = [
+    { type: "run.claimed", at: 0, worker: "", epoch: 1, takeover: false },
+    { type: "run.claimed", at: 1, worker: "", epoch: 2, takeover: true },
+    { type: "step.started", at: 2, step: "tool:a", kind: "tool", name: "refund", attempt: 1 },
+    { type: "step.unknown", at: 3, step: "tool:a", attempt: 1, why: "" },
+    { type: "step.resolved", at: 4, step: "tool:a", resolution: "happened", by: "" },
+    { type: "run.parked", at: 5, reason: "retry", detail: "", until: START + 60_000 },
+    { type: "approval.requested", at: 6, approval: "run_1.1", to: [], until: START + 60_000, request },
+    { type: "approval.escalated", at: 7, id: "e", approval: "run_1.1", level: 1, to: [] },
+    { type: "approval.ended", at: 8, id: "d", approval: "run_1.1", verdict },
+    { type: "approval.voided", at: 9, approval: "run_1.1", why: "" },
+    { type: "approval.skipped", at: 10, step: "s", name: "refund", why: "" },
+    { type: "run.paused", at: 11, id: "p", why: "" },
+    { type: "limit.raised", at: 12, id: "l", steps: 5 },
+    { type: "handover.began", at: 13, id: "b", from: "" },
+    { type: "handover.said", at: 14, id: "s", message: { role: "assistant", content: "Hello" }, from: "" },
+    { type: "handover.ended", at: 15, id: "h", from: "" },
+    { type: "message.received", at: 16, id: "m", message: null },
+    { type: "cancel.requested", at: 17, id: "c", why: "" },
+    { type: "run.cancelled", at: 18, why: "" },
+  ];
+  expect(lines(journal(...(facts as never[]))).replace(/ +$/gm, "")).toBe(`
+     +0ms  · claimed
+     +1ms  ↻ takeover  continued after an interruption
+     +2ms  ? tool      refund (once)  1ms  outcome unknown
+             step      tool:a
+     +4ms  · resolved  refund happened
+     +5ms  ‖ parked    retry, until 2026-01-05 12:01:00Z
+     +6ms  ‖ asked     about refund, until 2026-01-05 12:01:00Z (run_1.1)
+             in        1
+     +7ms  · escalated refund
+     +8ms  ✓ approved  refund at 2026-01-05 12:00:03Z (slack)
+     +9ms  · voided    what was decided on refund
+    +10ms  · skipped   nobody was asked about refund, in shadow mode
+    +11ms  ‖ paused
+    +12ms  · raised    5 more model steps
+    +13ms  ‖ handover  taken over
+    +14ms  · handover  a person says
+             text      Hello
+    +15ms  · handover  handed back
+    +16ms  · message   while at work
+    +17ms  · cancel    asked for
+    +18ms  ✗ cancelled
+`);
+});
