@@ -25,6 +25,14 @@ export interface Followed {
   lastText: string;
 }
 
+/** From where it is followed, and until when. */
+export interface Until {
+  after?: string;
+  enough?: (item: FeedItem, tell: (line: string) => void) => Promise<boolean>;
+  /** Default: the first Ctrl-C from now on. */
+  signal?: AbortSignal;
+}
+
 /**
  * The run's items as they come, for a person as `following` says, or as JSON for a program: to its end, to the first Ctrl-C, or
  * to the item that is `enough`. A cursor in `after` begins behind it.
@@ -33,9 +41,8 @@ export async function followRun(
   run: Handle,
   out: Output,
   following: Following,
-  { after, enough }: { after?: string; enough?: (item: FeedItem, tell: (line: string) => void) => Promise<boolean> },
+  { after, enough, signal = untilInterrupted() }: Until,
 ): Promise<Followed> {
-  const signal = untilInterrupted();
   const follow = out.json ? undefined : new Follow(following);
   const tell = (line: string) => (follow ?? out).note(line);
   try {

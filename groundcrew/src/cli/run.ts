@@ -4,7 +4,7 @@ import type { RunView } from "../wire.ts";
 import { type Invocation, parseJson, usage } from "./arguments.ts";
 import type { Backend, Handle, RunRequest } from "./backend.ts";
 import { type ExitCode, exit, needsSomebody, outcomeOf } from "./exit.ts";
-import { followRun } from "./follow.ts";
+import { followRun, untilInterrupted } from "./follow.ts";
 import { nextCommands } from "./inspect.ts";
 import { type Output, standardStreams } from "./output.ts";
 import { openBackend } from "./place.ts";
@@ -44,12 +44,14 @@ async function readRequest(call: Invocation): Promise<RunRequest> {
 
 async function wait(started: Handle, backend: Backend, out: Output): Promise<ExitCode> {
   const paint = painter(process.stderr);
+  const signal = untilInterrupted(); // before anybody is told that there is a run to leave
   if (out.json) out.document({ type: "started", run: started.id });
   else out.note(paint("dim", `run ${inert(started.id)}`));
   const following = { rows: "work", full: false, paint, to: "err", streams: standardStreams } as const;
   const told = new Set<string>();
   let agent: string | undefined;
   const { isInterrupted, lastText } = await followRun(started, out, following, {
+    signal,
     enough: async (item, tell) => {
       if (item.type === "run.created") agent = item.agent;
       const mayBeStopped = item.type === "run.created" || item.type === "run.released";
