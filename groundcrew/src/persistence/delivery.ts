@@ -30,7 +30,7 @@ export function deliveryKey(id: string): string {
 /** What became of a try. */
 export type DeliveryOutcome =
   | { state: "sent" }
-  /** Tried again then, wall-clock milliseconds. */
-  | { state: "waiting"; at: number; why: string }
+  /** Tried again then, wall-clock milliseconds. `isUntried`: it was not tried this time, which is no failure of its channel. */
+  | { state: "waiting"; at: number; why: string; isUntried?: true }
   /** Given up. */
   | { state: "dead"; why: string };

@@ -69,7 +69,7 @@ export async function settleDelivery(tx: Transaction, id: string, outcome: Deliv
       found.shard,
       key,
       isWaiting ? outcome.at : null,
-      isWaiting ? 1 : 0,
+      isWaiting && !outcome.isUntried ? 1 : 0,
       isWaiting ? null : outcome.state,
       outcome.state === "sent" ? null : escaped(outcome.why.toWellFormed()),
       isWaiting ? null : tx.now,

@@ -143,6 +143,6 @@ export class Courier {
 
   async #handBack({ id }: Delivery): Promise<void> {
     const { store, clock, onTrouble } = this.#deps;
-    await store.settleDelivery(id, { state: "waiting", at: clock.now(), why: "the process stops" }, []).catch(onTrouble);
+    await store.settleDelivery(id, { state: "waiting", at: clock.now(), why: "the process stops", isUntried: true }, []).catch(onTrouble);
   }
 }

@@ -12,7 +12,7 @@ export function openDeliveries(db: DatabaseSync) {
   const insert = db.prepare("insert or ignore into deliveries (id, run, data, created_at, due_at) values (?1, ?2, ?3, ?4, ?4)");
   const due = db.prepare("select id, data, created_at, failures from deliveries where due_at <= ? order by due_at, id limit ?");
   const hold = db.prepare("update deliveries set due_at = ? where id = ?");
-  const wait = db.prepare("update deliveries set due_at = ?2, failures = failures + 1, why = ?3 where id = ?1 and due_at is not null");
+  const wait = db.prepare("update deliveries set due_at = ?2, failures = failures + ?4, why = ?3 where id = ?1 and due_at is not null");
   const end = db.prepare("update deliveries set due_at = null, state = ?2, why = ?3, ended_at = ?4 where id = ?1 and due_at is not null");
   const first = db.prepare("select min(due_at) as at from deliveries where due_at is not null");
 
@@ -32,7 +32,7 @@ export function openDeliveries(db: DatabaseSync) {
     /** @returns whether it was still to be settled. */
     settle(tx: Transaction, id: string, outcome: DeliveryOutcome): boolean {
       const key = deliveryKey(id);
-      if (outcome.state === "waiting") return wait.run(key, outcome.at, outcome.why).changes > 0;
+      if (outcome.state === "waiting") return wait.run(key, outcome.at, outcome.why, outcome.isUntried ? 0 : 1).changes > 0;
       return end.run(key, outcome.state, outcome.state === "dead" ? outcome.why : null, tx.now).changes > 0;
     },
 

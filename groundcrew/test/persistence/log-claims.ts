@@ -259,6 +259,8 @@ export function deliveryClaims(makeGround: () => Promise<Ground>): void {
     expect(await taken()).toEqual([]);
     clock.jump(1);
     expect(await store.takeDeliveries(10, LEASE)).toMatchObject([{ id: "b", failures: 1 }]);
+    await store.settleDelivery("b", { state: "waiting", at: clock.now(), why: "not tried", isUntried: true }, []);
+    expect(await store.takeDeliveries(10, LEASE)).toMatchObject([{ id: "b", failures: 1 }]); // nobody's failure
     await store.settleDelivery("b", { state: "sent" }, []);
     expect(await store.nextDelivery()).toBeNull();
   });
