@@ -93,7 +93,7 @@ function outcomeOf({ outcome, by, at, channel }: Verdict): string {
 }
 
 /** Nothing is left out: who agrees, agrees to all of it. */
-export function jsonOf(value: JsonValue | undefined): string {
+function jsonOf(value: JsonValue | undefined): string {
   return value === undefined ? "(nothing is shown)" : inert(JSON.stringify(value, null, 2));
 }
 

@@ -147,7 +147,7 @@ function standInOf(event: ExecutionEvent): { standIn?: string } {
 }
 
 /** The approval under which a step runs. */
-export function releaseOf(run: Pick<RunRow, "id">, { approvals }: RunState, step: string): ApprovalState | undefined {
+function releaseOf(run: Pick<RunRow, "id">, { approvals }: RunState, step: string): ApprovalState | undefined {
   const mine = [...approvals.values()].filter(({ approval, request }) => request.step === step && isOwn(run, approval));
   const last = mine.at(-1);
   return last?.voided === undefined && last?.verdict?.outcome === "approved" ? last : undefined;
