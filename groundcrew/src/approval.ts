@@ -13,7 +13,7 @@ export interface RunFacts {
   spent: { modelSteps: number; inputTokens: number; outputTokens: number };
   /** Tools that the run goes on without. */
   degraded: readonly string[];
-  /** Whether this run has not called the tool before. */
+  /** Whether no call of the tool has succeeded in this run so far. */
   isFirstUse: boolean;
 }
 

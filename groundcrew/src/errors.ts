@@ -47,7 +47,6 @@ const ERRORS = {
   APPROVAL_EXPIRED: { status: 504, user: "Nobody decided in time, so this action was not taken." },
   APPROVALS_FLOODED: { status: 429, user: "The assistant asks for too many approvals. An operator has to look at it." },
   PAUSED: { status: 409, user: "Paused by a person." },
-  STOPPED: { status: 503, user: "The service was stopped by an operator." },
   RETRIES_EXHAUSTED: { status: 502, user: "A service that is needed is not available. An operator has to look at it." },
   QUARANTINED: { status: 500, user: "The run was stopped because it disturbs the service. An operator has to look at it." },
   STEP_FAILED: { status: 500, user: "A step of the work has failed." },

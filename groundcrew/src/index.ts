@@ -69,6 +69,7 @@ export {
   type Session,
   type StartOptions,
   type StartRequest,
+  type Stopped,
   type SupervisionOptions,
   type TenantLimits,
 } from "./runtime.ts";

@@ -407,6 +407,20 @@ export const MAX_APPROVAL_BYTES = 128 * 1024;
 
 /** Requests of one run within a minute. Beyond it the run stops and an operator looks at it: people who are asked all the time say yes. */
 export const MAX_APPROVALS_PER_MINUTE = 30;
+export const APPROVAL_FLOOD_MS = 60_000;
+
+/** Open requests that an inbox reads at a time: those of others are read as well, since who may decide is no question of the tables. */
+export const INBOX_PAGE = 500;
+
+/** Runs that are looked at for what is in flight when everything is stopped: a journal is read for each, while somebody waits. */
+export const MAX_IN_FLIGHT_RUNS = 200;
+
+/** Tenants whose audit logs are looked at for their key, and records at the end of each: some may have been tampered with. */
+export const AUDIT_KEY_TENANTS = 5;
+export const AUDIT_KEY_RECORDS = 20;
+
+/** What a tool step may take that calls no tool: a person's answer is there already, a refusal is only written down. */
+export const NO_CALL_MS = 1_000;
 
 /** Lines of recent context with a request, and characters of each. */
 export const MAX_CONTEXT_LINES = 6;
@@ -522,8 +536,8 @@ export const MAX_SLACK_SIGNATURES = 10_000;
 /** Records of an audit log that an export reads at a time. */
 export const AUDIT_PAGE = 500;
 
-/** What a form behind a link sends: a reason, and which button. */
-export const MAX_LINK_FORM_BYTES = 16 * 1024;
+/** What a form behind a link sends: which button, and a reason, of which each character may take nine bytes. */
+export const MAX_LINK_FORM_BYTES = 32 * 1024;
 
 /** Longest delay that a Node timer takes; a longer one goes off at once, with a warning. */
 export const MAX_TIMER_MS = 2 ** 31 - 1;

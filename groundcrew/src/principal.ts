@@ -6,11 +6,14 @@ export interface Principal {
   roles: readonly string[];
 }
 
+/** Of those who name none. */
+export const DEFAULT_TENANT = "default";
+
 /** Whoever sits at this machine. Runs started without a principal belong to them. */
-export const localPrincipal: Principal = { tenant: "default", user: "local", roles: ["operator"] };
+export const localPrincipal: Principal = { tenant: DEFAULT_TENANT, user: "local", roles: ["operator"] };
 
 /** By what way somebody acted. */
-export type Channel = "api" | "chat" | "cli" | "email" | "link" | "slack" | "runtime";
+export type Channel = "api" | "chat" | "cli" | "link" | "slack" | "runtime";
 
 /** Somebody who acts on runs. Only a person can decide; a service (a key without a person, an agent's own key) never can. */
 export interface Actor extends Principal {

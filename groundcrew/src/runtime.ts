@@ -14,10 +14,10 @@ import { fold } from "./persistence/fold.ts";
 import { thisWorker } from "./persistence/host.ts";
 import type { ClassCodec } from "./persistence/rich.ts";
 import type { Quotas, RunFilter, RunRow, SessionFilter, SessionRow, Stop, Store, SweepReport } from "./persistence/store.ts";
-import { type Actor, localPrincipal } from "./principal.ts";
+import { type Actor, DEFAULT_TENANT, localPrincipal } from "./principal.ts";
 import { Cleaner, type Retention, retentionOf } from "./run/cleaner.ts";
 import { Courier } from "./run/courier.ts";
-import { type Decision, Desk, type InFlight, type Shown } from "./run/desk.ts";
+import { type Decision, Desk, type Shown, type Stopped } from "./run/desk.ts";
 import { Run } from "./run/handle.ts";
 import { Ticker } from "./run/journal.ts";
 import { quotasOf, type TenantLimits } from "./run/quotas.ts";
@@ -30,13 +30,14 @@ import { People, type PersonOptions } from "./supervision/people.ts";
 import { Stops } from "./supervision/stops.ts";
 
 export type { Retention } from "./run/cleaner.ts";
-export { type Decision, type InFlight, mayDecide, type Shown } from "./run/desk.ts";
+export type { Decision, InFlight, Shown, Stopped } from "./run/desk.ts";
 export type { By } from "./run/handle.ts";
 export { Run } from "./run/handle.ts";
 export type { TenantLimits } from "./run/quotas.ts";
 export type { Session } from "./run/session.ts";
 export type { AgentRequest, FlowRequest, StartOptions, StartRequest } from "./run/start.ts";
 export type { RunView } from "./run/view.ts";
+export { mayDecide } from "./supervision/judge.ts";
 export type { PersonOptions } from "./supervision/people.ts";
 
 export interface Health {
@@ -171,7 +172,7 @@ export class Crew {
   }
 
   /** @throws GroundcrewError `SESSION_NOT_FOUND` */
-  async session(id: string, tenant = "default"): Promise<Session> {
+  async session(id: string, tenant = DEFAULT_TENANT): Promise<Session> {
     return sessionOf(await this.#open(), this.#codec, tenant, id);
   }
 
@@ -218,7 +219,7 @@ export class Crew {
    * Nothing of the agent, or of anything, starts from now on, in any process; within a second. What is in flight goes on and is told.
    * @throws GroundcrewError `FORBIDDEN`, `INPUT_INVALID`
    */
-  async stop(what: { agent?: string; why: string }, actor: Actor): Promise<{ stop: Stop; inFlight: InFlight[] }> {
+  async stop(what: { agent?: string; why: string }, actor: Actor): Promise<Stopped> {
     await this.#mayRecord();
     return (await this.#desk()).stop(what, actor);
   }

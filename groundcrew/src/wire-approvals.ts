@@ -8,7 +8,7 @@ const said = reason.min(1);
 export const targets = z.array(z.string()).readonly().describe("`user:ana`, `role:finance`, `requester`.");
 const outcome = z.enum(["approved", "denied", "answered", "expired", "cancelled", "superseded"]);
 const approvalStatus = z.enum(["open", ...outcome.options]);
-const channel = z.enum(["api", "chat", "cli", "email", "link", "slack", "runtime"]);
+const channel = z.enum(["api", "chat", "cli", "link", "slack", "runtime"]);
 const approvalKind = z
   .enum(["tool", "checkpoint", "question"])
   .describe("`tool`: may this call run? `checkpoint`: may the flow go on? `question`: what do you say to this?");
@@ -42,7 +42,6 @@ export const vote = z
   .object({
     by: z.string(),
     roles: z.array(z.string()).readonly(),
-    approve: z.boolean(),
     hash: z.string().describe("Of the arguments that it is about: the request's own, or edited ones."),
     input: jsonValue.optional(),
     at: time,
@@ -150,6 +149,7 @@ export const stoppedView = z
     inFlight: z
       .array(z.object({ run: z.string(), agent: z.string(), step: z.string(), name: z.string(), since: time }))
       .describe("Steps that were at work. They are not interrupted."),
+    hasMore: z.boolean().describe("Whether more runs were at work than were looked at."),
   })
   .meta({ id: "StopSet" });
 export const liftRequest = z.strictObject({ agent: stopped.default("*") }).meta({ id: "LiftRequest" });

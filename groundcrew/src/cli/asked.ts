@@ -1,7 +1,6 @@
 /** A request for somebody's agreement, as people read it: all that they decide on, exactly, and nothing that acts on their terminal. */
 import { span } from "../clock.ts";
-import type { ApprovalRow, ApprovalStatus, Vote } from "../persistence/approval.ts";
-import { proposal } from "../supervision/judge.ts";
+import { type ApprovalRow, type ApprovalStatus, agreedTo, proposal, type Vote } from "../persistence/approval.ts";
 import { clockTime, inert, jsonLines, oneLine, type Paint, type Style, shellWord } from "./terminal.ts";
 
 const STATUS_STYLES: Readonly<Record<ApprovalStatus, Style>> = {
@@ -93,21 +92,20 @@ export function endText({ verdict }: Pick<ApprovalRow, "verdict">): string {
 }
 
 function decidersText(row: ApprovalRow): string {
-  const { to, votes, level, request } = row;
+  const { to, level, request } = row;
   if (!isAsked(row)) return "others"; // whoever may not know is not told
-  const agreed = new Set(votes.filter(({ approve }) => approve).map(({ by }) => by)).size;
   const parts = [to.join(" or ")];
-  if (request.quorum > 1) parts.push(`${request.quorum} different people have to agree, ${agreed} did`);
+  if (request.quorum > 1) parts.push(`${request.quorum} different people have to agree, ${agreedTo(row).length} did`);
   if (!request.selfApproval) parts.push(`not ${request.user}`);
   if (level > 0) parts.push(`escalated ${level === 1 ? "once" : `${level} times`}`);
   return parts.join("; ");
 }
 
 /** @param asked the hash of what was asked for: a vote for other arguments has another. */
-function voteText({ by, approve, at, channel, hash, reason, similar }: Vote, asked: string): string {
+function voteText({ by, at, channel, hash, reason, similar }: Vote, asked: string): string {
   const edited = hash === asked ? "" : ", with other arguments";
   const more = similar ? `, also to ${similar.uses} more calls` : "";
-  return `${by} ${approve ? "agrees" : "refuses"}${edited}${more}, ${clockTime(at)} (${channel})${reason ? `: ${reason}` : ""}`;
+  return `${by} agrees${edited}${more}, ${clockTime(at)} (${channel})${reason ? `: ${reason}` : ""}`;
 }
 
 /** Whoever agrees now agrees to what somebody has made of it since. */

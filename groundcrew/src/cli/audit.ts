@@ -1,9 +1,11 @@
 /** `audit list`, `export` and `verify`: the log of who did what, to be read, kept elsewhere, and checked. */
+
 import { once } from "node:events";
 import { createReadStream, existsSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { MAX_LIST_PAGE } from "../limits.ts";
 import type { AuditHead, AuditRecord, StoredAudit } from "../persistence/audit.ts";
+import { DEFAULT_TENANT } from "../principal.ts";
 import { EVERYTHING } from "../supervision/stops.ts";
 import { type AuditVerdict, rowOfLine, type VerifyOptions, verifyAudit } from "../supervision/verify.ts";
 import { type Invocation, oneOf, parseCount, usage } from "./arguments.ts";
@@ -222,7 +224,7 @@ type Verified = { tenant: string } & AuditVerdict;
 
 function verifiedOf(verdict: AuditVerdict, tenant: string | undefined): Verified {
   const found = verdict.ok ? verdict.head?.tenant : verdict.record?.tenant;
-  return { tenant: tenant ?? found ?? "default", ...verdict };
+  return { tenant: tenant ?? found ?? DEFAULT_TENANT, ...verdict };
 }
 
 function report(logs: readonly Verified[], isKeyed: boolean, out: Output): ExitCode {

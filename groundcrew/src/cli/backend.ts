@@ -2,7 +2,7 @@
 import type { ApprovalRow } from "../persistence/approval.ts";
 import type { AuditHead, StoredAudit } from "../persistence/audit.ts";
 import type { Stop, SweepReport } from "../persistence/store.ts";
-import type { Decision, InFlight } from "../runtime.ts";
+import type { Decision, Stopped } from "../runtime.ts";
 import type { Event, FeedItem, RunSummary, RunsQuery, RunView } from "../wire.ts";
 
 /** What a run is to do, as far as a command line can say it. */
@@ -53,7 +53,7 @@ export interface Backend {
   /** @param hash of the arguments that were looked at: refused when they are others by now. */
   decide(id: string, decision: Decision, hash?: string): Promise<ApprovalRow>;
   stops(): Promise<Stop[]>;
-  stop(what: { agent: string; why: string }): Promise<{ stop: Stop; inFlight: InFlight[] }>;
+  stop(what: { agent: string; why: string }): Promise<Stopped>;
   /** @returns whether it was stopped. */
   lift(agent: string): Promise<boolean>;
   /** Of a tenant's log, or of the own one: what stands behind record `after`. */

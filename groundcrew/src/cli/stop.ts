@@ -3,7 +3,7 @@ import { span } from "../clock.ts";
 import { isError } from "../errors.ts";
 import { MAX_LIST_PAGE } from "../limits.ts";
 import type { Stop } from "../persistence/store.ts";
-import type { InFlight } from "../runtime.ts";
+import type { Stopped } from "../runtime.ts";
 import { EVERYTHING } from "../supervision/stops.ts";
 import { type Invocation, usage } from "./arguments.ts";
 import type { Backend } from "./backend.ts";
@@ -19,9 +19,9 @@ export async function stop(call: Invocation, out: Output): Promise<ExitCode> {
   if (!why?.trim()) throw usage("`groundcrew stop` needs --why.", "It is on record, and whoever wonders why nothing moves reads it.");
   const backend = await openBackend(call, "runs");
   try {
-    const { stop: set, inFlight } = await backend.stop({ agent, why });
-    if (out.json) out.document({ stop: set, inFlight });
-    else for (const line of stoppedLines(set, inFlight)) out.line(line);
+    const stopped = await backend.stop({ agent, why });
+    if (out.json) out.document({ ...stopped });
+    else for (const line of stoppedLines(stopped)) out.line(line);
     if (agent !== EVERYTHING) tellIfUnknown(agent, await knownAgents(backend), out);
     return exit.ok;
   } finally {
@@ -49,13 +49,14 @@ async function knownAgents(backend: Backend): Promise<string[] | undefined> {
   }
 }
 
-function stoppedLines(stop: Stop, inFlight: readonly InFlight[]): string[] {
+function stoppedLines({ stop, inFlight, hasMore }: Stopped): string[] {
   const now = Date.now();
   const head = `Stopped: nothing ${of(stop.agent)} begins within a second from now, in any process. \`${liftCommand(stop)}\` lets it go on.`;
-  if (inFlight.length === 0) return [head, "Nothing was in flight."];
+  const more = hasMore ? ["More runs were at work than were looked at: `groundcrew runs --status running` shows them."] : [];
+  if (inFlight.length === 0) return [head, "Nothing was in flight.", ...more];
   const rows = inFlight.map(({ run, agent, name, since }) => [run, agent, name, span(now - since)].map((cell) => oneLine(cell, SHORT)));
   const lines = columns([["RUN", "AGENT", "STEP", "FOR"], ...rows]);
-  return [head, "In flight, and not interrupted (`groundcrew cancel <run>` does that):", ...lines.map((line) => `  ${line}`)];
+  return [head, "In flight, and not interrupted (`groundcrew cancel <run>` does that):", ...lines.map((line) => `  ${line}`), ...more];
 }
 
 export async function lift(call: Invocation, out: Output): Promise<ExitCode> {

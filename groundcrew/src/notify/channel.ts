@@ -1,8 +1,7 @@
 /** A way by which people outside are told: what it is given, and how it says that a message did not arrive. */
 import { GroundcrewError } from "../errors.ts";
-import type { ApprovalRow } from "../persistence/approval.ts";
+import type { ApprovalRow, Proposal } from "../persistence/approval.ts";
 import type { DeliveryAbout } from "../persistence/delivery.ts";
-import type { JsonValue } from "../persistence/json-value.ts";
 import type { Principal } from "../principal.ts";
 
 /** Somebody who is told, with their addresses. */
@@ -10,12 +9,6 @@ export interface Recipient extends Principal {
   /** Their member id in Slack. */
   slack?: string;
   email?: string;
-}
-
-/** What is on the table: the arguments as asked for, or as somebody has edited them since. */
-export interface Proposal {
-  hash: string;
-  input?: JsonValue;
 }
 
 /** One piece of news, as it stands when it is sent. */
@@ -31,7 +24,7 @@ export interface Notice {
   url: string | undefined;
   /** When it is sent, in wall-clock milliseconds. */
   at: number;
-  /** What a decision would be about. */
+  /** What a decision would be about: the arguments as asked for, or as somebody has edited them since. */
   proposal(approval: ApprovalRow): Proposal;
   /** The person's own link to decide by; undefined where there is nothing to decide, or no server to decide at. */
   link(approval: ApprovalRow, person: Recipient): string | undefined;

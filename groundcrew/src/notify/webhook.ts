@@ -3,7 +3,7 @@ import { createHmac } from "node:crypto";
 import { checkName } from "../agent.ts";
 import { GroundcrewError } from "../errors.ts";
 import { MAX_ANSWER_QUOTE_CHARS } from "../limits.ts";
-import type { ApprovalRow } from "../persistence/approval.ts";
+import { type ApprovalRow, agreedTo, proposal } from "../persistence/approval.ts";
 import { type Notice, type NotifyChannel, notSent } from "./channel.ts";
 import { checkAddress, type Posted, post } from "./post.ts";
 
@@ -59,15 +59,12 @@ function refusal({ host }: URL, { status, text }: Posted): string {
   return `${host} answered ${status}: ${JSON.stringify(text.slice(0, MAX_ANSWER_QUOTE_CHARS))}.`;
 }
 
-function payloadOf({ about, approvals, people, at, url, proposal }: Notice) {
+function payloadOf({ about, approvals, people, at, url }: Notice) {
   return {
     type: `approval.${about}`,
     timestamp: new Date(at).toISOString(),
     data: {
-      approvals: approvals.map((approval) => {
-        const { hash, input } = proposal(approval);
-        return { ...factsOf(approval), proposal: { hash, ...(input !== undefined && { input }) } };
-      }),
+      approvals: approvals.map((approval) => ({ ...factsOf(approval), proposal: proposal(approval) })),
       people: people.map(({ user }) => user),
       ...(url !== undefined && { server: url }),
     },
@@ -75,6 +72,7 @@ function payloadOf({ about, approvals, people, at, url, proposal }: Notice) {
 }
 
 /** As it stands, without who has said what so far: that is for those who may decide. */
-function factsOf({ votes, ...approval }: ApprovalRow) {
-  return { ...approval, agreed: votes.length };
+function factsOf(row: ApprovalRow) {
+  const { votes: _votes, ...approval } = row;
+  return { ...approval, agreed: agreedTo(row).length };
 }

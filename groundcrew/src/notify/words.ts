@@ -1,7 +1,7 @@
 /** What is said of an approval, in words, the same in every channel. Whatever comes from a model, a tool or a user is inert. */
 import { span } from "../clock.ts";
 import { inert } from "../inert.ts";
-import type { ApprovalRow, Verdict } from "../persistence/approval.ts";
+import { type ApprovalRow, agreedTo, proposal, type Verdict } from "../persistence/approval.ts";
 import type { JsonValue } from "../persistence/json-value.ts";
 import type { Notice } from "./channel.ts";
 
@@ -17,7 +17,6 @@ export interface Account {
 /** One line for all of it. */
 export function headlineOf({ about, approvals }: Notice): string {
   const [first] = approvals;
-  if (about === "stopped") return "An operator has stopped what runs here";
   if (!first) return "News of an approval";
   const one = about === "ended" ? `${subjectOf(first)}: ${first.status}` : `${FIRST_WORD[about]}${askedOf(first)}`;
   return approvals.length === 1 ? one : `${approvals.length} approvals: ${one} …`;
@@ -26,7 +25,7 @@ export function headlineOf({ about, approvals }: Notice): string {
 const FIRST_WORD = { requested: "", reminded: "Reminder: ", escalated: "Nobody has decided: " };
 
 /** @param notice about which nothing is left to decide says how it ended */
-export function accountOf(approval: ApprovalRow, { about, at, proposal }: Pick<Notice, "about" | "at" | "proposal">): Account {
+export function accountOf(approval: ApprovalRow, { about, at }: Pick<Notice, "about" | "at">): Account {
   const { request, verdict } = approval;
   const label = SHOWN[request.kind];
   if (about === "ended") {
@@ -53,7 +52,8 @@ function subjectOf({ request: { agent, name } }: ApprovalRow): string {
   return line(`${agent}, ${name}`);
 }
 
-function circumstancesOf({ id, run, level, to, votes, expiresAt, request }: ApprovalRow, at: number): [string, string][] {
+function circumstancesOf(row: ApprovalRow, at: number): [string, string][] {
+  const { id, run, level, to, expiresAt, request } = row;
   const { why, user, spent, quorum, context } = request;
   return [
     ["Approval", inert(id)],
@@ -62,12 +62,7 @@ function circumstancesOf({ id, run, level, to, votes, expiresAt, request }: Appr
     ["Run", inert(run)],
     ["May decide", inert(to.join(", "))],
     ...(quorum > 1
-      ? [
-          ["People needed", `${quorum}, of whom have agreed: ${votes.map(({ by }) => inert(by)).join(", ") || "none yet"}`] as [
-            string,
-            string,
-          ],
-        ]
+      ? [["People needed", `${quorum}, of whom have agreed: ${agreedTo(row).map(inert).join(", ") || "none yet"}`] as [string, string]]
       : []),
     ["Expires", expiresAt === null ? "never" : `${new Date(expiresAt).toISOString()} (in ${span(expiresAt - at)})`],
     ...(level > 0 ? [["Escalated", `${level} times`] as [string, string]] : []),

@@ -58,7 +58,6 @@ export interface ApprovalRequest {
 export interface Vote {
   by: string;
   roles: readonly string[];
-  approve: boolean;
   /** Of the arguments that it is about: the request's own, or edited ones. */
   hash: string;
   input?: JsonValue;
@@ -116,9 +115,27 @@ export interface ApprovalRow {
   verdict: Verdict | null;
 }
 
+/** What is on the table. */
+export interface Proposal {
+  hash: string;
+  input?: JsonValue;
+}
+
+/** The arguments as asked for, or as somebody has edited them since; not who has done so. */
+export function proposal({ request, votes }: Pick<ApprovalRow, "request" | "votes">): Proposal {
+  const { hash, input } = votes.at(-1) ?? request;
+  return { hash, ...(input !== undefined && { input }) };
+}
+
+/** Who has agreed to what is on the table, and to nothing else. */
+export function agreedTo(row: ApprovalRow): string[] {
+  const { hash } = proposal(row);
+  return row.votes.filter((vote) => vote.hash === hash).map(({ by }) => by); // one person has one vote
+}
+
 /** What a change to an approval writes along: the log, the channels, and the run, which goes on with it. */
 export interface Amendment {
-  /** As it is to be, `version` being one above what was seen. Only `status`, `level`, `to`, `expiresAt`, `votes` and `verdict` change. */
+  /** As it is to be, `version` being one above what was seen. Only `status`, `level`, `to`, `votes` and `verdict` change. */
   next: ApprovalRow;
   /** Told to the run and waking it: an event's facts. */
   signal?: { id: string; value: JsonValue };
@@ -174,8 +191,8 @@ export function approvalNotFound(id: string): GroundcrewError {
 }
 
 /** What `next` makes of it: what was asked, by which run and when, is never another afterwards. */
-export function changed(before: ApprovalRow, { status, version, level, to, expiresAt, votes, verdict }: ApprovalRow): ApprovalRow {
-  return { ...before, status, version, level, to, expiresAt, votes, verdict };
+export function changed(before: ApprovalRow, { status, version, level, to, votes, verdict }: ApprovalRow): ApprovalRow {
+  return { ...before, status, version, level, to, votes, verdict };
 }
 
 /** As it ends when its run has ended before anybody decided. */

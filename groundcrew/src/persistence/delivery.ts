@@ -1,7 +1,7 @@
 /** What is to be told to people outside: recorded with what it is about, and tried until it has arrived or is given up. */
 
 /** Why somebody is told. */
-export type DeliveryAbout = "requested" | "reminded" | "escalated" | "ended" | "stopped";
+export type DeliveryAbout = "requested" | "reminded" | "escalated" | "ended";
 
 export interface NewDelivery {
   /** Says what it is about, so that the same news is recorded once: `<channel>/<about>/<what>`. */
@@ -30,7 +30,7 @@ export function deliveryKey(id: string): string {
 /** What became of a try. */
 export type DeliveryOutcome =
   | { state: "sent" }
-  /** Tried again then, wall-clock milliseconds. `isUntried`: it was not tried this time, which is no failure of its channel. */
+  /** Tried again then, wall-clock milliseconds. `isUntried`: not tried this time, or not to its end, which is no failure of its channel. */
   | { state: "waiting"; at: number; why: string; isUntried?: true }
   /** Given up. */
   | { state: "dead"; why: string };

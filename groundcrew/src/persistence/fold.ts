@@ -5,6 +5,7 @@
 
 import type { ErrorCode, ErrorRecord } from "../errors.ts";
 import type { Failure, FailureReason } from "../failure.ts";
+import { APPROVAL_FLOOD_MS } from "../limits.ts";
 import type { Effect } from "../policy.ts";
 import type { ApprovalRequest, Verdict } from "./approval.ts";
 import type { Event, Resolution, RunCreated, StepKind } from "./event.ts";
@@ -327,7 +328,7 @@ function applyApproval(state: RunState, event: ApprovalEvent): void {
     const { approval, request, to, until, like, at } = event;
     const none = { level: 0, escalatedAt: at, reminders: 0, remindedAt: at, verdict: undefined, voided: undefined };
     state.approvals.set(approval, { approval, request, to, until, requestedAt: at, like, ...none });
-    if (like === undefined) state.askedAt = [...state.askedAt.filter((asked) => asked > at - 60_000), at];
+    if (like === undefined) state.askedAt = [...state.askedAt.filter((asked) => asked > at - APPROVAL_FLOOD_MS), at];
     return;
   }
   if ("id" in event) state.received.add(event.id);

@@ -4,7 +4,7 @@
  */
 import type { CheckedApprovers } from "../approval.ts";
 import { type ErrorCode, GroundcrewError } from "../errors.ts";
-import { MAX_APPROVAL_BYTES, MAX_APPROVALS_PER_MINUTE } from "../limits.ts";
+import { APPROVAL_FLOOD_MS, MAX_APPROVAL_BYTES, MAX_APPROVALS_PER_MINUTE } from "../limits.ts";
 import { type Amendment, type ApprovalKind, type ApprovalRow, approvalId, type Verdict } from "../persistence/approval.ts";
 import type { ApprovalRequested, Fact, ParkReason } from "../persistence/event.ts";
 import type { ApprovalState } from "../persistence/fold.ts";
@@ -168,9 +168,9 @@ export function tooLarge({ input, name }: Pick<Ask, "input" | "name">): string |
 function coverOf({ state, run, deps }: Execution, { kind, name, tool, rules }: Ask): ApprovalState | undefined {
   if (kind !== "tool") return undefined;
   const own = [...state.approvals.values()].filter(({ approval, request }) => isOwn(run, approval) && request.name === name);
-  return own.find(({ approval, request, verdict }) => {
+  return own.find(({ approval, request, verdict, voided }) => {
     const { similar } = verdict ?? {};
-    if (!similar || request.tool !== tool || request.rules !== rulesVersionOf(rules)) return false;
+    if (!similar || voided !== undefined || request.tool !== tool || request.rules !== rulesVersionOf(rules)) return false;
     return deps.clock.now() < similar.until && own.filter(({ like }) => like === approval).length < similar.uses;
   });
 }
@@ -178,7 +178,7 @@ function coverOf({ state, run, deps }: Execution, { kind, name, tool, rules }: A
 /** A run that asks all the time makes people say yes without looking: it stops until an operator says `retry`. */
 async function untilCalm(execution: Execution): Promise<void> {
   const { state, deps } = execution;
-  const isTooMuch = state.askedAt.filter((at) => at > deps.clock.now() - 60_000).length >= MAX_APPROVALS_PER_MINUTE;
+  const isTooMuch = state.askedAt.filter((at) => at > deps.clock.now() - APPROVAL_FLOOD_MS).length >= MAX_APPROVALS_PER_MINUTE;
   if (!isTooMuch && !state.isFlooding) return;
   const detail = `it has asked for ${MAX_APPROVALS_PER_MINUTE} approvals within a minute. \`retry\` lets it go on asking`;
   await hold(execution, { code: "APPROVALS_FLOODED", detail, isOver: () => state.askedAt.length === 0 });

@@ -2,15 +2,15 @@
 import type { Agent, Definition } from "../agent.ts";
 import { checkName } from "../agent.ts";
 import { type Duration, duration } from "../clock.ts";
-import { describe, type ErrorCode, GroundcrewError, isError } from "../errors.ts";
-import { MAX_REASON_CHARS } from "../limits.ts";
-import { type ApprovalRow, approvalNotFound } from "../persistence/approval.ts";
+import { type ErrorCode, GroundcrewError, isError, misset } from "../errors.ts";
+import { INBOX_PAGE, MAX_IN_FLIGHT_RUNS, MAX_REASON_CHARS } from "../limits.ts";
+import { type ApprovalRow, approvalNotFound, proposal } from "../persistence/approval.ts";
 import type { AuditEntry } from "../persistence/audit.ts";
 import { fold, type RunState } from "../persistence/fold.ts";
 import type { JsonValue } from "../persistence/json-value.ts";
 import type { RunRow, Stop, Store } from "../persistence/store.ts";
-import type { Actor } from "../principal.ts";
-import { endedError, entry, judge, proposal, type Word } from "../supervision/judge.ts";
+import { type Actor, DEFAULT_TENANT } from "../principal.ts";
+import { type CheckedDecision, entry, judge, mayDecide } from "../supervision/judge.ts";
 import type { People } from "../supervision/people.ts";
 import { bind, rulingOf } from "../supervision/request.ts";
 import { EVERYTHING } from "../supervision/stops.ts";
@@ -50,6 +50,14 @@ export interface InFlight {
   since: number;
 }
 
+/** What somebody has stopped. */
+export interface Stopped {
+  stop: Stop;
+  inFlight: InFlight[];
+  /** Whether more runs were at work than were looked at. */
+  hasMore: boolean;
+}
+
 export interface DeskDeps {
   store: Store;
   agents: ReadonlyMap<string, Definition>;
@@ -59,12 +67,8 @@ export interface DeskDeps {
   poke: () => void;
 }
 
-/** Open requests that are read at a time: those of others are read as well, since who may decide is no question of the tables. */
-const PAGE = 500;
 /** Rounds of compare-and-set: each lost one means that somebody else has moved the request on. */
 const MAX_ROUNDS = 50;
-/** Runs that are looked at for what is in flight. */
-const MAX_IN_FLIGHT_RUNS = 200;
 
 /** What somebody has tried and was not allowed: it stands in the log. */
 const REFUSALS: ReadonlySet<ErrorCode> = new Set(["FORBIDDEN", "APPROVAL_ENDED", "INPUT_INVALID", "LIMIT_EXCEEDED", "LINK_INVALID"]);
@@ -82,11 +86,11 @@ export class Desk {
     const found: ApprovalRow[] = [];
     let last = before;
     while (found.length < limit) {
-      const filter = { tenant: actor.tenant, status: "open" as const, limit: PAGE, ...(last !== undefined && { before: last }) };
+      const filter = { tenant: actor.tenant, status: "open" as const, limit: INBOX_PAGE, ...(last !== undefined && { before: last }) };
       const rows = await store.approvals(filter);
       found.push(...rows.filter((row) => mayDecide(row, actor, people)));
       last = rows.at(-1)?.id;
-      if (rows.length < PAGE) break;
+      if (rows.length < INBOX_PAGE) break;
     }
     return found.slice(0, limit);
   }
@@ -128,7 +132,7 @@ export class Desk {
         throw error;
       }
     }
-    throw endedError(row);
+    throw new GroundcrewError("STORE_BUSY", `Others keep changing approval ${id}.`, { value: id, fix: "Try again." });
   }
 
   /** What was tried and not allowed is on record as well. */
@@ -145,7 +149,7 @@ export class Desk {
     return error;
   }
 
-  async #wordOf(row: ApprovalRow, decision: Decision): Promise<Word> {
+  async #wordOf(row: ApprovalRow, decision: Decision): Promise<CheckedDecision> {
     if (typeof decision !== "object" || decision === null) throw invalid("the decision", "an object with `do`", decision);
     switch (decision.do) {
       case "approve": {
@@ -214,7 +218,7 @@ export class Desk {
   }
 
   /** @throws GroundcrewError `FORBIDDEN`, `INPUT_INVALID` */
-  async stop({ agent = EVERYTHING, why }: { agent?: string; why: string }, actor: Actor): Promise<{ stop: Stop; inFlight: InFlight[] }> {
+  async stop({ agent = EVERYTHING, why }: { agent?: string; why: string }, actor: Actor): Promise<Stopped> {
     const { store } = this.#deps;
     this.#mustOperate(actor);
     if (agent !== EVERYTHING) checkName("INPUT_INVALID", "agent", agent);
@@ -223,7 +227,7 @@ export class Desk {
     }
     await store.stop({ agent, why, by: actor.user }, [commandEntry(actor, "stop.set", { agent }, why)]);
     const stop = { agent, why, by: actor.user, at: store.now() };
-    return { stop, inFlight: await this.#inFlight(agent) };
+    return { stop, ...(await this.#inFlight(agent)) };
   }
 
   /** @returns whether it was stopped. @throws GroundcrewError `FORBIDDEN` */
@@ -236,28 +240,23 @@ export class Desk {
 
   /** Agents are everybody's: only those who run the service stop them. */
   #mustOperate(actor: Actor): void {
-    if (actor.tenant === "default" && this.#deps.people.rolesOf(actor).has("operator")) return;
+    if (actor.tenant === DEFAULT_TENANT && this.#deps.people.rolesOf(actor).has("operator")) return;
     throw new GroundcrewError("FORBIDDEN", `"${actor.user}" is no operator of this service.`, { value: actor.user });
   }
 
-  async #inFlight(agent: string): Promise<InFlight[]> {
+  /** One journal at a time: some are long. */
+  async #inFlight(agent: string): Promise<Omit<Stopped, "stop">> {
     const { store } = this.#deps;
-    const runs = await store.runs({ status: ["running"], limit: MAX_IN_FLIGHT_RUNS, ...(agent !== EVERYTHING && { agent }) });
-    const found = await Promise.all(runs.map(async (run) => inFlightOf(run, fold(await store.journal(run.id)))));
-    return found.flat();
+    const runs = await store.runs({ status: ["running"], limit: MAX_IN_FLIGHT_RUNS + 1, ...(agent !== EVERYTHING && { agent }) });
+    const inFlight: InFlight[] = [];
+    for (const run of runs.slice(0, MAX_IN_FLIGHT_RUNS)) inFlight.push(...inFlightOf(run, fold(await store.journal(run.id))));
+    return { inFlight, hasMore: runs.length > MAX_IN_FLIGHT_RUNS };
   }
 }
 
 function inFlightOf({ id, agent }: RunRow, state: RunState): InFlight[] {
   const running = [...state.steps.values()].filter(({ status, effect }) => status === "running" && effect !== undefined);
   return running.map(({ step, name, startedAt }) => ({ run: id, agent, step, name, since: startedAt }));
-}
-
-/** Whether the request is one for this person. */
-export function mayDecide(row: ApprovalRow, actor: Actor, people: People): boolean {
-  const { user, selfApproval } = row.request;
-  if (actor.kind !== "person" || actor.tenant !== row.tenant || (!selfApproval && actor.user === user)) return false;
-  return people.isMeant(actor, row.to, user);
 }
 
 function triedOf(decision: Decision): string {
@@ -283,5 +282,5 @@ function plain(field: string, given: unknown): JsonValue {
 }
 
 function invalid(field: string, expected: string, value: unknown): GroundcrewError {
-  return new GroundcrewError("INPUT_INVALID", `Expected \`${field}\` to be ${expected}, got ${describe(value)}.`, { value });
+  return misset(field, expected, value, "INPUT_INVALID");
 }

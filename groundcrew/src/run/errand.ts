@@ -17,14 +17,14 @@ import {
 } from "../limits.ts";
 import type { Notice, NotifyChannel } from "../notify/channel.ts";
 import { makeLink } from "../notify/link.ts";
-import { type ApprovalRow, runOfApproval } from "../persistence/approval.ts";
+import { type ApprovalRow, proposal, runOfApproval } from "../persistence/approval.ts";
 import type { AuditEntry } from "../persistence/audit.ts";
 import type { Delivery, DeliveryOutcome } from "../persistence/delivery.ts";
 import type { JsonValue } from "../persistence/json-value.ts";
 import type { Store } from "../persistence/store.ts";
-import { proposal } from "../supervision/judge.ts";
+import type { Actor } from "../principal.ts";
+import { mayDecide } from "../supervision/judge.ts";
 import type { People, Person } from "../supervision/people.ts";
-import { mayDecide } from "./desk.ts";
 
 export interface ErrandDeps {
   store: Pick<Store, "approval" | "settleDelivery">;
@@ -44,7 +44,7 @@ export interface ErrandDeps {
 export async function deliver(deps: ErrandDeps, delivery: Delivery, stopping: AbortSignal): Promise<void> {
   const channel = deps.channels.find(({ name }) => name === delivery.channel);
   if (!channel) return await unknown(deps, delivery);
-  const news = await newsOf(deps, delivery);
+  const news = await rowsOf(deps, delivery);
   if (news.length === 0 && delivery.approvals.length > 0) return await skip(deps, delivery);
   const { people, isFallback } = recipients(deps, delivery, channel, news);
   const isNew = isFallback && delivery.failures === 0;
@@ -62,7 +62,7 @@ export async function deliver(deps: ErrandDeps, delivery: Delivery, stopping: Ab
 }
 
 /** As they are now. What has ended before anybody heard of it is no news any more, unless its end is. */
-async function newsOf({ store, clock }: ErrandDeps, { approvals, about }: Delivery): Promise<ApprovalRow[]> {
+async function rowsOf({ store, clock }: ErrandDeps, { approvals, about }: Delivery): Promise<ApprovalRow[]> {
   const rows = (await Promise.all(approvals.map((id) => store.approval(id)))).filter((row) => row !== null);
   return about === "ended" ? rows : rows.filter((row) => isOpen(row, clock.now()));
 }
@@ -88,14 +88,14 @@ function recipients({ people }: ErrandDeps, { tenant, to }: Delivery, { address 
   const requester = news[0]?.request.user ?? "";
   const reached = (targets: readonly string[]) =>
     people.meant(tenant, targets, requester).filter((person) => address === undefined || person[address] !== undefined);
-  const meant = reached(to).filter((person) => news.length === 0 || news.some((row) => mayBeAsked(row, person)));
+  const meant = reached(to).filter((person) => news.length === 0 || news.some((row) => mayDecide(row, byLink(person), people)));
   if (meant.length > 0 || address === undefined) return { people: meant, isFallback: false };
   return { people: reached(["role:operator"]), isFallback: true };
 }
 
-/** Nobody is asked who would be refused. */
-function mayBeAsked({ request: { user, selfApproval } }: ApprovalRow, person: Person): boolean {
-  return selfApproval || person.user !== user;
+/** Who opens a link. Nobody is told who would be refused then. */
+function byLink(person: Person): Actor {
+  return { ...person, kind: "person", channel: "link" };
 }
 
 function noticeOf(deps: ErrandDeps, { id, about }: Delivery, approvals: readonly ApprovalRow[], people: readonly Person[]): Notice {
@@ -103,16 +103,12 @@ function noticeOf(deps: ErrandDeps, { id, about }: Delivery, approvals: readonly
   const { url, secret } = deps;
   const link = (row: ApprovalRow, { tenant, user }: { tenant: string; user: string }): string | undefined => {
     const person = people.find((one) => one.user === user && one.tenant === tenant);
-    const isTheirs = person && mayDecide(row, { ...person, kind: "person", channel: "link" }, deps.people);
+    const isTheirs = person && mayDecide(row, byLink(person), deps.people);
     if (!isTheirs || url === undefined || secret === undefined || !isOpen(row, at)) return undefined;
     const expires = Math.min(row.expiresAt ?? Number.POSITIVE_INFINITY, at + MAX_LINK_MS);
     return `${url.replace(/\/+$/, "")}/v1/link/${makeLink(secret, { approval: row.id, user, tenant, delivery: id, expires })}`;
   };
-  const onTheTable = (row: ApprovalRow) => {
-    const { hash, input } = proposal(row); // and not who has said so
-    return { hash, ...(input !== undefined && { input }) };
-  };
-  return { id, about, approvals, people, url, at, proposal: onTheTable, link };
+  return { id, about, approvals, people, url, at, proposal, link };
 }
 
 async function failed(deps: ErrandDeps, delivery: Delivery, error: unknown, isStopping: boolean, audit: AuditEntry[]): Promise<void> {
@@ -123,7 +119,7 @@ async function failed(deps: ErrandDeps, delivery: Delivery, error: unknown, isSt
   if (now - delivery.createdAt >= DELIVERY_PATIENCE_MS) return await giveUp(deps, delivery, why, audit);
   if (failure.chance === "never" && delivery.failures === 0 && !isStopping) deps.onTrouble(error); // an operator can put it right
   const at = isStopping ? now : now + pause(delivery.failures + 1, failure, deps.random(), now);
-  await deps.store.settleDelivery(delivery.id, { state: "waiting", at, why }, audit);
+  await deps.store.settleDelivery(delivery.id, { state: "waiting", at, why, ...(isStopping && { isUntried: true as const }) }, audit);
 }
 
 /** The endpoint says of itself that there is no sense in trying again. */

@@ -2,14 +2,13 @@
 import { isDeepStrictEqual } from "node:util";
 import { asSchema, type ModelMessage, type Tool } from "ai";
 import type { Agent } from "../agent.ts";
-import type { CheckedApprovers, RunFacts } from "../approval.ts";
+import { type CheckedApprovers, questionOf, type RunFacts } from "../approval.ts";
 import type { ErrorCode } from "../errors.ts";
 import type { Verdict } from "../persistence/approval.ts";
 import type { JsonValue } from "../persistence/json-value.ts";
 import type { ToolCall } from "../persistence/model-step.ts";
 import type { CheckedApproval } from "../policy.ts";
 import { contextOf, rulingOf, spentOf, toolVersionOf } from "../supervision/request.ts";
-import { escalationOf } from "../tool/escalation.ts";
 import { type Agreed, type Ask, agree, agreedOn, lapseOf, latest, tooLarge, withdraw } from "./approval.ts";
 import type { Execution } from "./execution.ts";
 import { toolStepKey } from "./transcript.ts";
@@ -25,8 +24,8 @@ export type Release =
   | { is: "answered"; answer: JsonValue }
   | { is: "refused"; code: ErrorCode; why: string; isFatal?: boolean };
 
-/** What people have to be asked about a call, or that they need not be. */
-export type Gated = { ask: Ask; approval: CheckedApproval | undefined } | { release: Release };
+/** What people have to be asked about a call, or that they need not be; `skipped`: why they would have been, were this not shadow mode. */
+export type Gated = { ask: Ask; approval: CheckedApproval | undefined } | { release: Release; skipped?: string };
 
 /** Who wants to know it of which call. */
 export interface Caller {
@@ -51,7 +50,7 @@ export async function gatedOf({ execution, agent, call, messages }: Caller): Pro
     if (problem !== undefined) return { release: { is: "refused", code: "LIMIT_EXCEEDED", why: `The call did not run: ${problem}` } };
     return { ask, approval };
   };
-  const question = escalationOf(tool);
+  const question = questionOf(tool);
   const approval = agent.policy.get(call.toolName)?.approval;
   if (question) return askOf("question", question, "the agent asks a person");
   const said = saidOf(execution, step);
@@ -59,7 +58,7 @@ export async function gatedOf({ execution, agent, call, messages }: Caller): Pro
   const ruling = rulingOf(approval, call.toolName, call.input, factsOf(execution, agent, { step, name: call.toolName }));
   if (ruling.is === "never") return { release: never(ruling.why, state.steps.has(step)) };
   if (ruling.is === "free" && !latest(execution, step)) return { release: { is: "free" } };
-  if (deps.supervision.isShadow) return { release: said ?? { is: "free" } };
+  if (deps.supervision.isShadow) return { release: said ?? { is: "free" }, ...(!said && ruling.is === "asked" && { skipped: ruling.why }) };
   return askOf("tool", approval, ruling.is === "asked" ? ruling.why : "somebody was asked before");
 }
 
@@ -76,8 +75,10 @@ export async function released(caller: Caller): Promise<Release> {
   for (;;) {
     const gated = await gatedOf(caller);
     if ("release" in gated) {
-      await withdraw(execution, toolStepKey(call.toolCallId));
-      noteSkipped(caller);
+      const step = toolStepKey(call.toolCallId);
+      await withdraw(execution, step);
+      if (gated.skipped !== undefined && !execution.state.steps.has(step))
+        execution.journal.note({ type: "approval.skipped", step, name: call.toolName, why: gated.skipped });
       return gated.release;
     }
     const agreed = await agree(execution, gated.ask, (verdict) => recheck(caller, gated, verdict));
@@ -107,16 +108,6 @@ async function recheck(
   if (!approval) return undefined;
   const ruling = rulingOf(approval, call.toolName, input ?? call.input, factsOf(execution, agent, { step: ask.step, name: call.toolName }));
   return ruling.is === "never" ? ruling.why : undefined;
-}
-
-/** In shadow nobody is asked; that somebody would have been is on record once. */
-function noteSkipped({ execution, agent, call }: Caller): void {
-  const { deps, state, journal } = execution;
-  const step = toolStepKey(call.toolCallId);
-  const approval = agent.policy.get(call.toolName)?.approval;
-  if (!deps.supervision.isShadow || !approval || call.invalid !== undefined || state.steps.has(step)) return;
-  const ruling = rulingOf(approval, call.toolName, call.input, factsOf(execution, agent, { step, name: call.toolName }));
-  if (ruling.is === "asked") journal.note({ type: "approval.skipped", step, name: call.toolName, why: ruling.why });
 }
 
 /** What somebody's word makes of the call. Whose it is stays out of it: what a model reads it may tell the user. */

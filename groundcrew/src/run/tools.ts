@@ -3,7 +3,7 @@ import type { ModelMessage, Tool } from "ai";
 import type { Agent } from "../agent.ts";
 import { coerceError, describe, GroundcrewError, isError } from "../errors.ts";
 import type { Exhausted } from "../faults.ts";
-import { MAX_NAME_CHARS, MAX_PARALLEL_TOOLS } from "../limits.ts";
+import { MAX_NAME_CHARS, MAX_PARALLEL_TOOLS, NO_CALL_MS } from "../limits.ts";
 import type { JsonValue } from "../persistence/json-value.ts";
 import type { ToolCall } from "../persistence/model-step.ts";
 import { type CheckedPolicy, UNDECLARED } from "../policy.ts";
@@ -159,7 +159,7 @@ function candidatesOf(
 ): [Candidate<unknown>, ...Candidate<unknown>[]] {
   if (release.is !== "answered") return toolsOf(execution, agent, call, messages, key);
   const run = (): Answer => ({ answeredBy: "a person", answer: release.answer });
-  return [{ name: call.toolName, effect: "read", attempts: 1, timeoutMs: 1_000, run }];
+  return [{ name: call.toolName, effect: "read", attempts: 1, timeoutMs: NO_CALL_MS, run }];
 }
 
 /** What it means to the run when the tool has failed for good. */
@@ -245,7 +245,7 @@ function unasked({ toolName }: ToolCall, { effect }: CheckedPolicy): Candidate<n
   const run = () => {
     throw new GroundcrewError("INTERNAL", `"${toolName}" was refused, and begun all the same.`);
   };
-  return { name: toolName, effect, attempts: 1, timeoutMs: 1_000, run };
+  return { name: toolName, effect, attempts: 1, timeoutMs: NO_CALL_MS, run };
 }
 
 /**

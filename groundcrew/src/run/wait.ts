@@ -10,7 +10,7 @@ import type { ReceivedSignal, StepState } from "../persistence/fold.ts";
 import { hashValue } from "../persistence/hash.ts";
 import { newRunId } from "../persistence/id.ts";
 import type { JsonValue } from "../persistence/json-value.ts";
-import { type Agreed, type Ask, agree } from "./approval.ts";
+import { type Agreed, type Ask, agree, agreedOn, withdraw } from "./approval.ts";
 import type { Execution } from "./execution.ts";
 import { childSignal } from "./signal.ts";
 import { haltedBy, mismatch, untilResumed } from "./step.ts";
@@ -62,14 +62,9 @@ export async function waitForApproval(
   step: string,
   asked: Pick<Ask, "name" | "why" | "input" | "rules">,
 ): Promise<Approved> {
-  const { journal, state, deps } = execution;
+  const { state } = execution;
   const wait = begin(execution, step, () => ({ kind: "approval", name: asked.name }));
-  if (wait.status === "running") {
-    if (deps.supervision.isShadow) {
-      journal.note({ type: "approval.skipped", step, name: asked.name, why: asked.why });
-      await journal.commit({ type: "step.succeeded", step, attempt: 1 });
-    } else await settleApproval(execution, step, { ...asked, kind: "checkpoint", step, tool: "", context: [] });
-  }
+  if (wait.status === "running") await settleApproval(execution, { ...asked, kind: "checkpoint", step, tool: "", context: [] });
   const ended = state.steps.get(step);
   if (ended?.status === "failed" && ended.error) throw fromErrorRecord(ended.error, execution.run.id);
   return approvedOf(execution, step);
@@ -82,9 +77,13 @@ function approvedOf({ state }: Execution, step: string): Approved {
   return { by: [...by], ...(reason !== undefined && { reason }) };
 }
 
-async function settleApproval(execution: Execution, step: string, ask: Ask): Promise<void> {
+async function settleApproval(execution: Execution, ask: Ask): Promise<void> {
+  const { step } = ask;
   let agreed: Agreed | undefined;
-  while (!agreed) agreed = await agree(execution, ask);
+  while (!agreed) {
+    if (execution.deps.supervision.isShadow && !agreedOn(execution, step)) return await skipApproval(execution, ask);
+    agreed = await agree(execution, ask);
+  }
   const { verdict } = agreed;
   const { by, reason } = verdict;
   await execution.enter();
@@ -95,6 +94,19 @@ async function settleApproval(execution: Execution, step: string, ask: Ask): Pro
         ? new GroundcrewError("APPROVAL_DENIED", `${by.join(" and ")} did not allow "${ask.name}": ${reason ?? "no reason was given"}`)
         : new GroundcrewError("APPROVAL_EXPIRED", `Nobody has decided on "${ask.name}" in time. That is not a refusal.`);
     await execution.journal.commit({ type: "step.failed", step, attempt: 1, error: toErrorRecord(error, error.code), final: true });
+  } finally {
+    execution.leave();
+  }
+}
+
+/** In shadow mode nobody is asked; what somebody has said before counts. */
+async function skipApproval(execution: Execution, { step, name, why }: Ask): Promise<void> {
+  const { journal } = execution;
+  await withdraw(execution, step);
+  await execution.enter();
+  try {
+    journal.note({ type: "approval.skipped", step, name, why });
+    await journal.commit({ type: "step.succeeded", step, attempt: 1 });
   } finally {
     execution.leave();
   }

@@ -2,8 +2,8 @@
 import type { Context } from "hono";
 import { GroundcrewError, isError } from "../errors.ts";
 import { type ApprovalRow, approvalNotFound } from "../persistence/approval.ts";
-import type { Crew, Decision, Shown } from "../runtime.ts";
-import { withoutReasons } from "./audience.ts";
+import { type Crew, type Decision, mayDecide, type Shown } from "../runtime.ts";
+import { withoutPeople, withoutReasons } from "./audience.ts";
 import { isOperator, type ServerEnv } from "./authenticate.ts";
 
 /** `whole`: who is asked, and operators. `own`: the request is about their run. `none`: it answers like what is not there. */
@@ -13,8 +13,7 @@ function sightOf(c: Context<ServerEnv>, { people }: Crew, row: ApprovalRow): Sig
   const { actor, principal } = c.var;
   if (row.tenant !== actor.tenant) return "none";
   const isTheirs = actor.user === row.request.user;
-  const isAsked = people.isMeant(actor, row.to, row.request.user) && (!isTheirs || row.request.selfApproval);
-  if (isOperator(principal) || isAsked) return "whole";
+  if (isOperator(principal) || mayDecide(row, actor, people)) return "whole";
   return isTheirs ? "own" : "none";
 }
 
@@ -47,10 +46,6 @@ export function approvalFor(sight: Sight, row: ApprovalRow): ApprovalRow {
   if (sight === "whole") return row;
   const { verdict, request } = row;
   return { ...row, to: [], votes: [], request: withoutReasons(request), verdict: verdict && withoutPeople(verdict) };
-}
-
-function withoutPeople({ reason: _reason, answer: _answer, similar: _similar, ...verdict }: NonNullable<ApprovalRow["verdict"]>) {
-  return { ...verdict, by: [] };
 }
 
 function refusalFor(sight: Sight, id: string, error: unknown): unknown {

@@ -1,6 +1,5 @@
 /** What became of a request, in a sentence for people. */
-import type { ApprovalRow } from "../persistence/approval.ts";
-import { proposal } from "../supervision/judge.ts";
+import { type ApprovalRow, agreedTo } from "../persistence/approval.ts";
 
 export function outcomeText(row: ApprovalRow): string {
   if (row.status === "open") return `Noted. ${missing(row)}`;
@@ -10,7 +9,5 @@ export function outcomeText(row: ApprovalRow): string {
 }
 
 function missing(row: ApprovalRow): string {
-  const { hash } = proposal(row);
-  const agreed = new Set(row.votes.filter((vote) => vote.hash === hash).map(({ by }) => by)).size;
-  return `${agreed} of ${row.request.quorum} people have agreed.`;
+  return `${agreedTo(row).length} of ${row.request.quorum} people have agreed.`;
 }

@@ -3,7 +3,7 @@
  * provider's raw answer or the name of a machine, and but who of the staff did what to it, and why.
  */
 import { type ErrorRecord, userMessageOf } from "../errors.ts";
-import type { ApprovalRequest } from "../persistence/approval.ts";
+import type { ApprovalRequest, Verdict } from "../persistence/approval.ts";
 import type { Principal } from "../principal.ts";
 import type { RunView } from "../runtime.ts";
 import type { FeedItem } from "../stream/feed.ts";
@@ -59,6 +59,11 @@ export function withoutReasons(request: ApprovalRequest): ApprovalRequest {
   return { ...request, why: HIDDEN, rules: HIDDEN, context: [] };
 }
 
+/** How it ended, without who has decided it and what they said. */
+export function withoutPeople({ reason: _reason, answer: _answer, similar: _similar, ...verdict }: Verdict): Verdict {
+  return { ...verdict, by: [] };
+}
+
 function nameless<T extends { from?: string }>(item: T): T {
   const { from: _from, ...rest } = item;
   return rest as T;
@@ -91,8 +96,7 @@ function withoutDetail(item: FeedItem): FeedItem {
     case "approval.escalated":
       return { ...item, to: [] };
     case "approval.ended": {
-      const { reason: _reason, answer: _answer, similar: _similar, ...verdict } = item.verdict;
-      return { ...item, verdict: { ...verdict, by: [] } };
+      return { ...item, verdict: withoutPeople(item.verdict) };
     }
     case "approval.voided":
     case "approval.skipped":

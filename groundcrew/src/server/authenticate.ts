@@ -1,9 +1,9 @@
 /** Who asks. It fails closed: a request is somebody's or it is refused. */
 import { createHash, timingSafeEqual } from "node:crypto";
 import type { Context, MiddlewareHandler } from "hono";
-import { describe, GroundcrewError } from "../errors.ts";
+import { describe, GroundcrewError, misset } from "../errors.ts";
 import { MIN_API_KEY_CHARS } from "../limits.ts";
-import { type Actor, localPrincipal, type Principal } from "../principal.ts";
+import { type Actor, DEFAULT_TENANT, localPrincipal, type Principal } from "../principal.ts";
 import { principal as principalShape } from "../wire.ts";
 import { type JwtOptions, tokenReader } from "./jwt.ts";
 
@@ -125,7 +125,7 @@ function keyFinder(keys: readonly (string | ApiKey)[]): (token: string) => Holde
 
 function holderOf(key: string | ApiKey): Holder {
   if (typeof key === "string") return { ...localPrincipal, user: "api", scopes: undefined, person: false };
-  const { user, tenant = "default", roles = [], scopes, person = false } = key;
+  const { user, tenant = DEFAULT_TENANT, roles = [], scopes, person = false } = key;
   return { tenant, user, roles, scopes, person };
 }
 
@@ -142,7 +142,7 @@ function checkKey(given: string | ApiKey, index: number): string {
   const field = `apiKeys[${index}]`;
   const unknown = Object.keys(given).find((name) => !KEY_FIELDS.includes(name));
   if (unknown !== undefined) throw invalid(`${field}.${unknown}`, `left out (known: ${KEY_FIELDS.join(", ")})`, unknown);
-  const { user, tenant = "default", roles = [], scopes, person = false } = given;
+  const { user, tenant = DEFAULT_TENANT, roles = [], scopes, person = false } = given;
   if (!principalShape.safeParse({ user, tenant, roles }).success)
     throw invalid(field, "`user`, and `tenant` and `roles` where they are set", user);
   const isKnown = scopes === undefined || (Array.isArray(scopes) && scopes.every((scope) => SCOPES.includes(scope)));
@@ -152,7 +152,7 @@ function checkKey(given: string | ApiKey, index: number): string {
 }
 
 function invalid(field: string, expected: string, value: unknown): GroundcrewError {
-  return new GroundcrewError("CONFIG_INVALID", `Expected \`${field}\` to be ${expected}, got ${describe(value)}.`, { value });
+  return misset(field, expected, value, "CONFIG_INVALID");
 }
 
 export function bearerToken(headers: Headers): string | undefined {

@@ -2,7 +2,7 @@
 import { createLocalJWKSet, createRemoteJWKSet, errors, type JSONWebKeySet, type JWTPayload, type JWTVerifyGetKey, jwtVerify } from "jose";
 import { describe, GroundcrewError } from "../errors.ts";
 import { JWKS_COOLDOWN_MS, JWKS_TIMEOUT_MS, JWT_TOLERANCE_MS, MAX_NAME_CHARS, MAX_TOKEN_CHARS } from "../limits.ts";
-import type { Principal } from "../principal.ts";
+import { DEFAULT_TENANT, type Principal } from "../principal.ts";
 
 export interface JwtOptions {
   /** Who vouches: the token's `iss`, exactly. */
@@ -57,7 +57,7 @@ function isKeysAway(error: unknown): boolean {
 function principalOf(payload: JWTPayload, { user: userClaim = "sub", tenant: tenantClaim, roles: rolesClaim }: JwtOptions): Principal {
   const user = payload[userClaim];
   if (typeof user !== "string" || user === "" || user.length > MAX_NAME_CHARS) throw refused(`its claim "${userClaim}" names no user`);
-  const tenant = tenantClaim === undefined ? "default" : payload[tenantClaim];
+  const tenant = tenantClaim === undefined ? DEFAULT_TENANT : payload[tenantClaim];
   if (typeof tenant !== "string" || tenant === "" || tenant.length > MAX_NAME_CHARS)
     throw refused(`its claim "${tenantClaim}" names no tenant`);
   const given = rolesClaim === undefined ? [] : (payload[rolesClaim] ?? []);

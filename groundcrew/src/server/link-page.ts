@@ -4,8 +4,7 @@ import { inert } from "../inert.ts";
 import { MAX_REASON_CHARS } from "../limits.ts";
 import { escaped } from "../notify/mail.ts";
 import { accountOf } from "../notify/words.ts";
-import type { ApprovalRow } from "../persistence/approval.ts";
-import { proposal } from "../supervision/judge.ts";
+import { type ApprovalRow, proposal } from "../persistence/approval.ts";
 
 const STYLE = [
   "body{font:16px/1.5 system-ui,sans-serif;max-width:46rem;margin:2rem auto;padding:0 1rem}",
@@ -35,7 +34,7 @@ export const PAGE_HEADERS: Record<string, string> = {
 
 /** @param now wall-clock milliseconds */
 export function requestPage(row: ApprovalRow, now: number): string {
-  const { headline, facts, shown } = accountOf(row, { about: "requested", at: now, proposal });
+  const { headline, facts, shown } = accountOf(row, { about: "requested", at: now });
   const rows = facts.map(([label, text]) => `<tr><th>${escaped(label)}</th><td>${escaped(text)}</td></tr>`);
   const values = shown.map(([label, text]) => `<h2>${escaped(label)}</h2><pre>${escaped(text)}</pre>`);
   return whole(headline, `${values.join("")}${form(row)}<h2>About it</h2><table>${rows.join("")}</table>`);

@@ -66,7 +66,8 @@ async function decide(c: Context, crew: Crew, secret: string): Promise<string> {
   const form = new URLSearchParams(Buffer.from(await readBytes(c.req.raw, MAX_LINK_FORM_BYTES)).toString());
   const hash = form.get("hash");
   const decision = decisionOf(form);
-  if (hash === null || !decision) throw new GroundcrewError("INPUT_INVALID", "The form is not complete: say whether you allow it or not.");
+  if (hash === null || !decision)
+    throw new GroundcrewError("INPUT_INVALID", "The form is not complete: say whether you allow it or not, or write your answer.");
   if (crew.people.named(actor.tenant, actor.user) === undefined) throw notAnyMore(actor);
   const now = await crew.decide(row.id, decision, actor, { link, hash });
   return messagePage(now.status === "open" ? "Noted" : "Decided", outcomeText(now));
@@ -80,7 +81,7 @@ function decisionOf(form: URLSearchParams): Decision | undefined {
     case "deny":
       return { do: "deny", reason: reason === "" ? "no reason was given" : reason };
     case "answer":
-      return { do: "answer", answer: reason };
+      return reason === "" ? undefined : { do: "answer", answer: reason };
     default:
       return undefined;
   }

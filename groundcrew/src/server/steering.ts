@@ -75,7 +75,13 @@ function stopRoutes(app: OpenAPIHono<ServerEnv>, crew: Crew, guard: Guard): void
     return { stops: await crew.stops() };
   });
   const stop = { method: "post", path: "/stops", summary: "Stop an agent, or everything", body: stopRequest, reply: stoppedView } as const;
-  endpoint(app, stop, ({ body, actor }) => crew.stop(body, actor));
+  endpoint(app, stop, ({ c, body, actor }) => {
+    guard.requireOperator(c);
+    return crew.stop(body, actor);
+  });
   const lift = { method: "post", path: "/stops/lift", summary: "Let it go on", body: liftRequest, reply: liftedView } as const;
-  endpoint(app, lift, async ({ body, actor }) => ({ lifted: await crew.lift(body.agent, actor) }));
+  endpoint(app, lift, async ({ c, body, actor }) => {
+    guard.requireOperator(c);
+    return { lifted: await crew.lift(body.agent, actor) };
+  });
 }

@@ -20,7 +20,7 @@ export function asideOf(run: Whose, events: readonly Event[], state: RunState, c
   const opens = asked.map((event) => rowOf(run, event, state.approvals.get(event.approval)));
   const closes = events.some(isEnd) ? openOf(run, state).map(({ approval }) => approval) : [];
   if (audit.length === 0 && opens.length === 0 && closes.length === 0) return undefined;
-  return { opens, closes, audit, deliveries: newsOf(run, opens, channels) };
+  return { opens, closes, audit, deliveries: requestsTold(run, opens, channels) };
 }
 
 function isEnd({ type }: Event): boolean {
@@ -55,7 +55,7 @@ function rowOf({ id, principal }: Whose, event: EventOf<"approval.requested">, s
 }
 
 /** What is asked for together, of the same people, is one piece of news. */
-function newsOf({ principal }: Whose, opens: readonly ApprovalRow[], channels: readonly string[]): NewDelivery[] {
+function requestsTold({ principal }: Whose, opens: readonly ApprovalRow[], channels: readonly string[]): NewDelivery[] {
   const open = opens.filter(({ status }) => status === "open");
   const together = Map.groupBy(open, ({ to }) => JSON.stringify(to));
   return [...together.values()].flatMap((rows) =>

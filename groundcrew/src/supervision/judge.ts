@@ -3,17 +3,25 @@
  * Pure: who calls it changes the row by compare-and-set and, when somebody was faster, asks again with the new row.
  */
 import { checkTargets, REQUESTER } from "../approval.ts";
-import { describe, GroundcrewError } from "../errors.ts";
+import { GroundcrewError, misset } from "../errors.ts";
 import { MAX_APPROVERS, MAX_REASON_CHARS, MAX_SIMILAR_USES } from "../limits.ts";
-import type { Amendment, ApprovalOutcome, ApprovalRow, Similar, Verdict, Vote } from "../persistence/approval.ts";
+import {
+  type Amendment,
+  type ApprovalOutcome,
+  type ApprovalRow,
+  proposal,
+  type Similar,
+  type Verdict,
+  type Vote,
+} from "../persistence/approval.ts";
 import type { AuditEntry } from "../persistence/audit.ts";
 import type { DeliveryAbout, NewDelivery } from "../persistence/delivery.ts";
 import type { JsonValue } from "../persistence/json-value.ts";
 import type { Actor } from "../principal.ts";
-import { isPerson, type People } from "./people.ts";
+import type { People } from "./people.ts";
 
 /** A person's word, checked and ready: durations are milliseconds, edited arguments have passed schema and rules. */
-export type Word =
+export type CheckedDecision =
   | {
       do: "approve";
       reason?: string;
@@ -42,7 +50,7 @@ export interface Judging {
  * @returns what is to be written. Its signal is there when the run has to know.
  * @throws GroundcrewError `APPROVAL_ENDED`, `FORBIDDEN`, `INPUT_INVALID`
  */
-export function judge(row: ApprovalRow, word: Word, actor: Actor, judging: Judging): Amendment {
+export function judge(row: ApprovalRow, word: CheckedDecision, actor: Actor, judging: Judging): Amendment {
   checkWord(row, word);
   mustBeOpen(row, judging.now);
   mustMay(row, actor, judging.people);
@@ -64,7 +72,7 @@ export function judge(row: ApprovalRow, word: Word, actor: Actor, judging: Judgi
         hash: row.request.hash,
       });
     case "delegate":
-      return delegate(row, word, actor);
+      return delegate(row, word, actor, judging);
   }
 }
 
@@ -106,21 +114,31 @@ function mustBeOpen(row: ApprovalRow, now: number): void {
   });
 }
 
-function mustMay(row: ApprovalRow, actor: Actor, people: People): void {
-  const { user, selfApproval } = row.request;
-  if (!isPerson(actor)) {
-    throw forbidden(row, `"${actor.user}" is a key, not a person: only a person can decide.`, "Give a person's key `person: true`.");
-  }
-  if (actor.tenant !== row.tenant) throw forbidden(row, `"${actor.user}" belongs to another tenant.`);
-  if (!selfApproval && actor.user === user) {
-    const fix = "Somebody else decides it; or its author sets `selfApproval: true`.";
-    throw forbidden(row, `"${actor.user}" is who the run works for, and may not decide on it.`, fix);
-  }
-  if (people.isMeant(actor, row.to, user)) return;
-  throw forbidden(row, `"${actor.user}" is none of those who may decide: ${row.to.join(", ")}.`);
+/** Whether the request is one for this person. */
+export function mayDecide(row: ApprovalRow, actor: Actor, people: People): boolean {
+  return objection(row, actor, people) === undefined;
 }
 
-function mustHaveSeen(row: ApprovalRow, word: Word, hash: string | undefined): void {
+function mustMay(row: ApprovalRow, actor: Actor, people: People): void {
+  const objected = objection(row, actor, people);
+  if (objected) throw forbidden(row, `"${actor.user}" ${objected.why}`, objected.fix);
+}
+
+/** Why this person may not decide it, if so. A service never decides, and neither does somebody of another tenant. */
+function objection(row: ApprovalRow, actor: Actor, people: People): { why: string; fix?: string } | undefined {
+  const { user, selfApproval } = row.request;
+  if (actor.kind !== "person")
+    return { why: "is a key, not a person: only a person can decide.", fix: "Give a person's key `person: true`." };
+  if (actor.tenant !== row.tenant) return { why: "belongs to another tenant." };
+  if (!selfApproval && actor.user === user) {
+    const fix = "Somebody else decides it; or its author sets `selfApproval: true`.";
+    return { why: "is who the run works for, and may not decide on it.", fix };
+  }
+  if (people.isMeant(actor, row.to, user)) return undefined;
+  return { why: `is none of those who may decide: ${row.to.join(", ")}.` };
+}
+
+function mustHaveSeen(row: ApprovalRow, word: CheckedDecision, hash: string | undefined): void {
   if (word.do !== "approve" || hash === undefined || hash === proposal(row).hash) return;
   throw new GroundcrewError("INPUT_INVALID", `The arguments of approval ${row.id} were edited since they were shown.`, {
     value: hash,
@@ -138,7 +156,7 @@ function forbidden(row: ApprovalRow, why: string, fix?: string): GroundcrewError
   return new GroundcrewError("FORBIDDEN", `Approval ${row.id}: ${why}`, { value: row.id, ...(fix !== undefined && { fix }) });
 }
 
-function checkWord({ request: { kind, name } }: ApprovalRow, word: Word): void {
+function checkWord({ request: { kind, name } }: ApprovalRow, word: CheckedDecision): void {
   if ("reason" in word && word.reason !== undefined && (typeof word.reason !== "string" || word.reason.length > MAX_REASON_CHARS)) {
     throw invalid("reason", `a text of at most ${MAX_REASON_CHARS} characters`, word.reason);
   }
@@ -155,16 +173,15 @@ function checkWord({ request: { kind, name } }: ApprovalRow, word: Word): void {
 }
 
 function invalid(field: string, expected: string, value: unknown): GroundcrewError {
-  return new GroundcrewError("INPUT_INVALID", `Expected \`${field}\` to be ${expected}, got ${describe(value)}.`, { value });
+  return misset(field, expected, value, "INPUT_INVALID");
 }
 
 /** Each person counts once, for the arguments that they saw: who edits them begins the count anew. */
-function approve(row: ApprovalRow, word: Extract<Word, { do: "approve" }>, actor: Actor, judging: Judging): Amendment {
+function approve(row: ApprovalRow, word: Extract<CheckedDecision, { do: "approve" }>, actor: Actor, judging: Judging): Amendment {
   const hash = word.edited?.hash ?? proposal(row).hash;
   const vote: Vote = {
     by: actor.user,
     roles: actor.roles,
-    approve: true,
     hash,
     ...(word.edited ? { input: word.edited.input } : proposal(row).input !== undefined && { input: proposal(row).input as JsonValue }),
     at: judging.now,
@@ -209,24 +226,24 @@ function similarOf(agreeing: readonly Vote[]): Similar | undefined {
   return { uses: Math.min(...said.map(({ uses }) => uses)), until: Math.min(...said.map(({ until }) => until)) };
 }
 
-/** What is on the table: the arguments as asked for, or as somebody has edited them since. */
-export function proposal({ request, votes }: ApprovalRow): { hash: string; input?: JsonValue } {
-  const { hash, input } = votes.at(-1) ?? request;
-  return { hash, ...(input !== undefined && { input }) };
-}
-
 /** With the roles that the configuration gives them now, beside those that they came with then. */
 function stillMay(row: ApprovalRow, { by, roles }: Vote, people: People): boolean {
   return people.isMeant({ tenant: row.tenant, user: by, roles }, row.to, row.request.user);
 }
 
-function delegate(row: ApprovalRow, word: Extract<Word, { do: "delegate" }>, actor: Actor): Amendment {
+/** Those whom it was not for before hear of it as if it were asked for now. */
+function delegate(row: ApprovalRow, word: Extract<CheckedDecision, { do: "delegate" }>, actor: Actor, { channels }: Judging): Amendment {
   const to = checkTargets("to", word.to, "INPUT_INVALID");
   if (to.includes(REQUESTER) && !row.request.selfApproval) throw forbidden(row, "it may not be handed to whoever the run works for.");
   const all = [...new Set([...row.to, ...to])];
   if (all.length > MAX_APPROVERS) throw invalid("to", `such that at most ${MAX_APPROVERS} may decide`, to);
   const next = { ...row, version: row.version + 1, to: all };
-  return { next, audit: [entry(next, actor, "approval.delegated", { to: [...to] }, word.reason)], deliveries: [] };
+  const added = to.filter((target) => !row.to.includes(target));
+  return {
+    next,
+    audit: [entry(next, actor, "approval.delegated", { to: [...to] }, word.reason)],
+    deliveries: added.length === 0 ? [] : newsOf({ ...next, to: added }, "requested", `${row.id}/${next.version}`, channels),
+  };
 }
 
 function verdict(outcome: ApprovalOutcome, by: readonly string[], actor: Actor, { now }: Judging): Omit<Verdict, "hash"> {

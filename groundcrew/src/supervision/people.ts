@@ -2,8 +2,8 @@
 
 import { checkName } from "../agent.ts";
 import { REQUESTER } from "../approval.ts";
-import { describe, GroundcrewError } from "../errors.ts";
-import type { Actor, Principal } from "../principal.ts";
+import { describe, GroundcrewError, misset } from "../errors.ts";
+import { type Actor, DEFAULT_TENANT, type Principal } from "../principal.ts";
 
 export interface PersonOptions {
   /** Beside those that a token or the application gives. */
@@ -35,9 +35,12 @@ export class People {
     return this.#people.length;
   }
 
-  /** What somebody may be: what the configuration says now, beside what they came with. */
-  rolesOf({ tenant, user, roles }: Principal): ReadonlySet<string> {
-    const known = this.#people.find((person) => person.user === user && person.tenant === tenant);
+  /**
+   * What somebody may be: what the configuration says now, beside what they came with. A key that is no person's is somebody else than the
+   * person of its name.
+   */
+  rolesOf({ tenant, user, roles, kind }: Principal & Partial<Pick<Actor, "kind">>): ReadonlySet<string> {
+    const known = kind === "service" ? undefined : this.named(tenant, user);
     return new Set([...roles, ...(known?.roles ?? [])]);
   }
 
@@ -51,7 +54,7 @@ export class People {
   }
 
   /** Whether one of the targets is this person. @param requester the user that the run works for */
-  isMeant(actor: Principal, targets: readonly string[], requester: string): boolean {
+  isMeant(actor: Principal & Partial<Pick<Actor, "kind">>, targets: readonly string[], requester: string): boolean {
     const roles = this.rolesOf(actor);
     return targets.some(
       (target) =>
@@ -82,18 +85,13 @@ export class People {
   }
 }
 
-/** A service never decides, and neither does somebody of another tenant. */
-export function isPerson(actor: Actor): boolean {
-  return actor.kind === "person";
-}
-
 function checkPerson(user: string, options: PersonOptions): Person {
   checkName("CONFIG_INVALID", `name \`people.${user}\``, user);
   const field = `people.${user}`;
   if (typeof options !== "object" || options === null) throw invalid(field, `an object with ${FIELDS.join(", ")}`, options);
   const unknown = Object.keys(options).find((given) => !FIELDS.includes(given));
   if (unknown !== undefined) throw invalid(`${field}.${unknown}`, `left out (known: ${FIELDS.join(", ")})`, unknown);
-  const { roles = [], tenant = "default", slack, email } = options;
+  const { roles = [], tenant = DEFAULT_TENANT, slack, email } = options;
   if (!Array.isArray(roles) || roles.some((role) => typeof role !== "string" || role === ""))
     throw invalid(`${field}.roles`, "a list of names", roles);
   if (typeof tenant !== "string" || tenant === "") throw invalid(`${field}.tenant`, "a text", tenant);
@@ -103,5 +101,5 @@ function checkPerson(user: string, options: PersonOptions): Person {
 }
 
 function invalid(field: string, expected: string, value: unknown): GroundcrewError {
-  return new GroundcrewError("CONFIG_INVALID", `Expected \`${field}\` to be ${expected}, got ${describe(value)}.`, { value });
+  return misset(field, expected, value, "CONFIG_INVALID");
 }

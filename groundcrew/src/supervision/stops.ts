@@ -9,7 +9,7 @@ export class Stops {
   readonly #store: Pick<Store, "stops">;
   #known: readonly Stop[] = [];
   #lookedAt = Number.NEGATIVE_INFINITY;
-  #looking: Promise<void> | undefined;
+  #looking: { since: number; done: Promise<void> } | undefined;
 
   constructor(store: Pick<Store, "stops">) {
     this.#store = store;
@@ -30,16 +30,23 @@ export class Stops {
     return performance.now() - this.#lookedAt < STOP_LOOK_MS;
   }
 
+  /** One look serves all who come while it is young. Of one that takes long the answer may be old when it comes. */
   #learn(): Promise<void> {
-    this.#looking ??= this.#look().finally(() => {
-      this.#looking = undefined;
-    });
-    return this.#looking;
+    const now = performance.now();
+    if (this.#looking && now - this.#looking.since < STOP_LOOK_MS) return this.#looking.done;
+    const looking = { since: now, done: this.#look(now) };
+    const over = () => {
+      if (this.#looking === looking) this.#looking = undefined;
+    };
+    looking.done.then(over, over);
+    this.#looking = looking;
+    return looking.done;
   }
 
-  async #look(): Promise<void> {
-    const askedAt = performance.now();
-    this.#known = await this.#store.stops();
+  async #look(askedAt: number): Promise<void> {
+    const stops = await this.#store.stops();
+    if (askedAt < this.#lookedAt) return; // a later look was faster
+    this.#known = stops;
     this.#lookedAt = askedAt;
   }
 

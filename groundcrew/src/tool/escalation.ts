@@ -1,6 +1,6 @@
 /** A tool by which an agent hands a question to people, with what it has found out, and waits for their answer. */
 import { jsonSchema, type Tool, tool } from "ai";
-import { type ApproverRules, type CheckedApprovers, checkApprovers, markQuestion, questionOf } from "../approval.ts";
+import { type ApproverRules, checkApprovers, markQuestion } from "../approval.ts";
 import { GroundcrewError } from "../errors.ts";
 
 /** What the agent asks. */
@@ -52,8 +52,3 @@ export function escalation({ to, description = DESCRIPTION, ...given }: Escalati
 }
 
 const DESCRIPTION = "Asks a person. Use it when you may not, or cannot, decide something yourself. The answer may take hours.";
-
-/** Who answers, when `tool` is a question to people. */
-export function escalationOf(tool: object): CheckedApprovers | undefined {
-  return questionOf(tool);
-}

@@ -41,7 +41,6 @@ const open: ApprovalRow = {
 const vote = (by: string, more: Partial<Vote> = {}): Vote => ({
   by,
   roles: [],
-  approve: true,
   hash: "h1",
   at: NOW,
   channel: "slack",

@@ -3,8 +3,7 @@ import { createServer, type IncomingHttpHeaders, type RequestListener, type Serv
 import type { AddressInfo } from "node:net";
 import { onTestFinished } from "vitest";
 import type { Notice, Recipient } from "../../src/notify/channel.ts";
-import type { ApprovalRequest, ApprovalRow } from "../../src/persistence/approval.ts";
-import { proposal } from "../../src/supervision/judge.ts";
+import { type ApprovalRequest, type ApprovalRow, proposal } from "../../src/persistence/approval.ts";
 
 /** What must have no effect wherever it is shown. */
 export const HOSTILE = {

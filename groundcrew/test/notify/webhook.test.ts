@@ -70,7 +70,7 @@ describe("a webhook", () => {
 
   test("does not say who has voted how so far", async () => {
     const { url, heard } = await listen(status(200));
-    const votes = [{ by: "bo", roles: [], approve: true, hash: "hash-1", at: 1, channel: "api" as const, reason: "between us" }];
+    const votes = [{ by: "bo", roles: [], hash: "hash-1", at: 1, channel: "api" as const, reason: "between us" }];
     await webhook({ url, secret: SECRET }).send(noticeOf({ approvals: [approvalRow({ votes })] }), never);
     expect(heard[0]?.body).not.toContain("between us");
     expect(JSON.parse(heard[0]?.body ?? "").data.approvals[0]).toMatchObject({ agreed: 1 });

@@ -22,7 +22,7 @@ const principal = fc.record({ tenant: text, user: text, roles: fc.array(text, { 
 const approval = fc.constantFrom("run_1.1", "run_1.2", "run_0.1");
 const targets = fc.array(fc.constantFrom("role:finance", "user:ana", "requester"), { maxLength: 2 });
 const outcome = fc.constantFrom("approved", "denied", "answered", "expired", "cancelled", "superseded");
-const channel = fc.constantFrom("api", "chat", "cli", "email", "link", "slack", "runtime");
+const channel = fc.constantFrom("api", "chat", "cli", "link", "slack", "runtime");
 const verdict = fc.record({ outcome, by: fc.array(text, { maxLength: 2 }), at: moment, channel, hash: text, input: maybe(value) });
 const request = fc.record({
   kind: fc.constantFrom("tool", "checkpoint", "question"),

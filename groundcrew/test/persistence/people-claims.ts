@@ -34,7 +34,7 @@ export function peopleClaims(makeGround: () => Promise<Ground>): void {
       await store.append(hands.write(claim, { opens: [row] }));
       expect(await other.approval(row.id)).toEqual(row);
 
-      const vote = { by: LONE, roles: [NASTY], approve: true, hash: NASTY, at: 1, channel: "link" as const, reason: LONE, link: NASTY };
+      const vote = { by: LONE, roles: [NASTY], hash: NASTY, at: 1, channel: "link" as const, reason: LONE, link: NASTY };
       const verdict = {
         outcome: "approved" as const,
         by: [LONE],

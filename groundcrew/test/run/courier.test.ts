@@ -599,6 +599,7 @@ describe("a courier", () => {
     await passing(500, "it stops", () => isStopped);
     await stopped;
     expect(await store.nextDelivery()).toBeLessThanOrEqual(clock.now());
+    expect(await store.takeDeliveries(1, 1)).toMatchObject([{ failures: 0 }]); // that it stops is no failure of the channel
   });
 
   test("whose sending cannot be written down sends it again, under the same id: nothing counts as told that is not in the log", async () => {

@@ -246,7 +246,7 @@ test("hostile arguments are data: JSON that no browser takes for anything else, 
   expect(ledger).toMatchObject([{ order, amount: 1 }]);
 });
 
-test("a question is answered by whom it asks, and others can be let in on it", async () => {
+test("others can be let in on a request, and decide it then", async () => {
   const { say, crew, id } = await openDesk();
   expect(await view(await say("ana", "delegate", { to: "user:zoe", reason: "she knows" }))).toMatchObject({
     to: ["role:finance", "user:zoe"],

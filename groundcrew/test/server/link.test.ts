@@ -145,7 +145,7 @@ test("what is no decision is refused: no button, another word, no page before it
   }
   expect((await post({ hash, decision: "answer", reason: "42" })).status).toBe(400); // it is no question
   expect((await post({ hash, decision: "approve", reason: "x".repeat(2_001) })).status).toBe(400);
-  expect((await post({ hash, decision: "approve", reason: "x".repeat(20_000) })).status).toBe(413);
+  expect((await post({ hash, decision: "approve", reason: "x".repeat(40_000) })).status).toBe(413);
   expect(await desk.crew.approval(desk.id)).toMatchObject({ status: "open", votes: [] });
 });
 
@@ -207,6 +207,7 @@ test("a question is answered on its page", async () => {
   const url = linkFor({ server, id: asked?.id ?? "" }, "ana");
   expect(await (await fetch(url)).text()).toContain("May I?");
   expect((await press(url, "approve")).status).toBe(400);
+  expect((await press(url, "answer", "  ")).status).toBe(400);
   expect(await (await press(url, "answer", "Yes, but be quick")).text()).toContain("answered by ana");
   expect(await crew.settle(run)).toMatchObject({ output: "Thanks." });
 });

@@ -7,7 +7,7 @@ import { verifyAudit } from "../../src/supervision/verify.ts";
 import type { RunView } from "../../src/wire.ts";
 import type { AuditPage } from "../../src/wire-approvals.ts";
 import { refunds } from "../supervision/ground.ts";
-import { codeOf, openDesk, recordsOf, type ServedDesk } from "./desk.ts";
+import { apiKeys, codeOf, keyOf, openDesk, people, recordsOf, type ServedDesk } from "./desk.ts";
 
 const viewOf = async ({ get, run }: ServedDesk, who = "olga") => (await (await get(`/v1/runs/${run.id}`, who)).json()) as RunView;
 
@@ -109,6 +109,17 @@ describe("stops", () => {
     ]);
   });
 
+  test("are set and lifted by no key that is only called like an operator", async () => {
+    const namesake = { key: keyOf("namesake"), user: "oscar" };
+    const { post, id } = await openDesk({
+      people: { ...people, oscar: { roles: ["operator", "finance"] } },
+      serve: { apiKeys: [...apiKeys, namesake] },
+    });
+    expect((await post("/v1/stops", "namesake", { why: "x" })).status).toBe(403);
+    expect((await post("/v1/stops/lift", "namesake")).status).toBe(403);
+    expect((await post(`/v1/approvals/${id}/approve`, "namesake")).status).toBe(404);
+  });
+
   test("hold back what is approved meanwhile, until they are lifted", async () => {
     const { post, say, crew, run, ledger } = await openDesk();
     await post("/v1/stops", "olga", { why: "harm" });
@@ -186,6 +197,8 @@ test("the feed tells an operator who paused and asked; what it is about is told 
   await say("ana");
   await crew.settle(run);
   const feed = async (who: string) => (await get(`/v1/runs/${run.id}/events`, who)).text();
-  expect(await feed("olga")).toContain("a secret suspicion");
-  expect(await feed("customer")).not.toContain("a secret suspicion");
+  for (const told of ["a secret suspicion", '"from":"olga"']) {
+    expect(await feed("olga")).toContain(told);
+    expect(await feed("customer")).not.toContain(told);
+  }
 });

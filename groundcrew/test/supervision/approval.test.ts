@@ -4,11 +4,13 @@ import { expect, test } from "vitest";
 import { z } from "zod";
 import { type Agent, agent } from "../../src/agent.ts";
 import { isError } from "../../src/errors.ts";
+import type { NotifyChannel } from "../../src/notify/channel.ts";
 import { FakeClock } from "../../src/testing/clock.ts";
 import { testCrew } from "../../src/testing/crew.ts";
 import { scriptedModel } from "../../src/testing/model.ts";
 import { escalation } from "../../src/tool/escalation.ts";
 import { tempStore } from "../support/crew.ts";
+import { until } from "../support/until.ts";
 import { actionsOf, ana, ask, bo, customer, type Ledger, open, person, refunds, supportAgent, toldOf } from "./ground.ts";
 
 const code = async (promise: Promise<unknown>) =>
@@ -290,11 +292,26 @@ test("it reminds, escalates to more people, and tells who may decide then", asyn
 });
 
 test("a request can be handed to others, but not to whoever the run works for", async () => {
-  const { crew, ledger } = await open([refunds(500), "Done."]);
+  const told: string[] = [];
+  const hook = {
+    name: "hook",
+    address: "email",
+    send: async ({ people }) => void told.push(...people.map(({ user }) => user)),
+  } as const satisfies NotifyChannel;
+  const people = { ana: { roles: ["finance"], email: "ana@example.com" }, dee: { email: "dee@example.com" } };
+  const { crew, ledger } = await open([refunds(500), "Done."], {}, { people, supervision: { channels: [hook] } });
   const run = await ask(crew);
   const id = (await crew.inbox(ana))[0]?.id ?? "";
   expect(await code(crew.decide(id, { do: "delegate", to: "requester" }, ana))).toBe("FORBIDDEN");
-  await crew.decide(id, { do: "delegate", to: "user:dee" }, ana);
+  const passing = async (what: string, times: number) =>
+    until(what, async () => {
+      await crew.advance("1s");
+      return told.length >= times || undefined;
+    });
+  await passing("ana is told", 1);
+  await crew.decide(id, { do: "delegate", to: ["user:dee", "role:finance"] }, ana);
+  await passing("the other is told", 2);
+  expect(told).toEqual(["ana", "dee"]); // and not those who were asked before
   await crew.decide(id, { do: "approve" }, person("dee"));
   await crew.settle(run);
   expect(ledger).toHaveLength(1);

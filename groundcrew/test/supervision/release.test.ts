@@ -2,13 +2,14 @@
 import { tool } from "ai";
 import { expect, onTestFinished, test } from "vitest";
 import { z } from "zod";
-import { type Agent, agent } from "../../src/agent.ts";
+import { type Agent, agent, flow } from "../../src/agent.ts";
 import { systemClock } from "../../src/clock.ts";
 import { GroundcrewError } from "../../src/errors.ts";
 import type { Store } from "../../src/persistence/store.ts";
 import type { ToolPolicy } from "../../src/policy.ts";
 import type { Run } from "../../src/runtime.ts";
 import { openSqlite } from "../../src/sqlite/open.ts";
+import { FakeClock } from "../../src/testing/clock.ts";
 import { type TestCrew, testCrew } from "../../src/testing/crew.ts";
 import { type ScriptedAnswer, scriptedModel } from "../../src/testing/model.ts";
 import { escalation } from "../../src/tool/escalation.ts";
@@ -287,11 +288,66 @@ test("in shadow mode a no that somebody has given counts all the same", async ()
   expect(ran).toEqual([]);
 });
 
-test("an approved call that cannot be made is on record as void, not as begun", async () => {
-  const { crew, ledger } = await open([refunds(1), "Done."], { effect: "keyed", key: () => "" });
-  const run = await ask(crew);
-  await decideAll(crew, { do: "approve" });
-  await crew.settle(run);
-  expect(ledger).toEqual([]);
-  expect(await actionsOf(crew)).toEqual(["approval.requested", "approval.approved", "approval.voided"]);
+test.each(["too old", "forbidden since"])("what was agreed to and is void (%s) covers no other call, and not itself", async (why) => {
+  const store = tempStore();
+  const clock = new FakeClock();
+  const ran: number[] = [];
+  let ruling: true | { deny: string } = true;
+  const make = () => {
+    const model = scriptedModel(({ prompt }) => (prompt.length > 3 ? "Done." : refunds(prompt.length)));
+    const refund = tool({ inputSchema, execute: async ({ amount }) => void ran.push(amount) });
+    const approve = ({ amount }: Refund) => (amount === 5 ? ruling : true);
+    return agent("support", { model, tools: { refund }, policy: { refund: { approve, by: "role:finance", within: "1h" } } });
+  };
+  const before = await testCrew([make()], { store, clock });
+  const { id } = await ask(before);
+  await before.close();
+  const desk = await testCrew([make()], { store, clock, worker: false });
+  await decideAll(desk, { do: "approve", input: { order: "o1", amount: 5 }, similar: { uses: 9, within: "1d" } });
+  await desk.close();
+  if (why === "too old") await clock.advance(2 * 60 * 60_000);
+  else ruling = { deny: "the account was stolen" };
+
+  await using after = await testCrew([make()], { store, clock });
+  const run = await after.run(id);
+  expect(await after.settle(run)).toMatchObject({ reason: "approval" }); // asked anew
+  expect(ran).toEqual([]);
+  await decideAll(after, { do: "approve" });
+  expect(await after.settle(run)).toMatchObject({ reason: "approval" }); // and so is the next call
+  expect(ran).toHaveLength(1);
+  expect(await actionsOf(after)).not.toContain("approval.covered");
 });
+
+test.each(["open", "denied", "approved too long ago"] as const)(
+  "in shadow mode a flow goes on past what nobody allows, except a no (%s)",
+  async (said) => {
+    const store = tempStore();
+    const clock = new FakeClock();
+    const published: string[] = [];
+    const make = () =>
+      flow("publish", async (ctx) => {
+        await ctx.approval("publish", { by: "role:finance", within: "1h" });
+        await ctx.step("publish", () => published.push("it"));
+      }) as never;
+    const before = await testCrew([make()], { store, clock });
+    const { id } = await before.start("publish", { input: null, principal: customer });
+    await before.settle(await before.run(id));
+    const [asked] = await before.inbox(ana);
+    await before.close();
+    const desk = await testCrew([make()], { store, clock, worker: false });
+    if (said === "denied") await decideAll(desk, { do: "deny", reason: "not true" });
+    if (said === "approved too long ago") await decideAll(desk, { do: "approve" });
+    await desk.close();
+    if (said === "approved too long ago") await clock.advance(2 * 60 * 60_000);
+
+    await using after = await testCrew([make()], { store, clock, supervision: { shadow: true } });
+    const run = await after.run(id);
+    if (said === "open") await run.retry(operator);
+    const end = await after.settle(run);
+    expect(published).toEqual(said === "denied" ? [] : ["it"]);
+    expect(end).toMatchObject(said === "denied" ? { error: { code: "APPROVAL_DENIED" } } : { status: "succeeded" });
+    expect(await after.inbox(ana)).toEqual([]);
+    const status = { open: "superseded", denied: "denied", "approved too long ago": "approved" }[said];
+    expect(await after.approvals()).toMatchObject([{ id: asked?.id, status }]); // nobody was asked again
+  },
+);

@@ -82,13 +82,6 @@ test("a run is given more steps than its agent has", async () => {
 });
 
 test("a person takes the conversation, answers in it, and hands it back; the user's words go to them meanwhile", async () => {
-  const { crew } = await open([refunds(1), "I am back."], { approve: true });
-  const run = await crew.start("support", { prompt: "Help!", principal: customer, session: "s1" });
-  await crew.settle(run);
-  await run.takeOver(ana);
-  await run.cancel("never mind the refund").catch(() => {});
-  await crew.settle(run);
-
   const model = scriptedModel([{ calls: [{ tool: "look", input: {} }] }, "I go on."]);
   const looking = gate();
   const looked = gate();
@@ -129,23 +122,23 @@ test("a stop lets nothing of the agent begin anywhere within a second, tells wha
   expect(inFlight).toMatchObject([{ run: run.id, agent: "slow", name: "work" }]);
   await new Promise((resolve) => setTimeout(resolve, 600)); // what a process knows of stops may be half a second old
   one.release.open();
-  const view = await reaches(run as Run<unknown>, "queued");
-  expect(view.status).toBe("queued");
+  await reaches(run as Run<unknown>, "queued");
   expect(one.model.calls).toHaveLength(1);
   const late = await elsewhere.start("slow", { prompt: "Hi again" });
   expect((await late.view()).status).toBe("queued");
   await late.cancel("its script is another's");
   expect(await elsewhere.lift("*", operator)).toBe(true);
   expect(await run.result()).toBe("Done.");
-  expect(one.times()).toBeGreaterThanOrEqual(1);
+  expect(one.times()).toBe(1);
   const tools = (await run.journal()).filter((event) => event.type === "step.started" && event.kind === "tool");
   expect(tools).toHaveLength(1);
 });
 
 test("only who runs the service stops it, and a stop of one agent stops no other", async () => {
   const quick = agent("quick", { model: scriptedModel(["Done."]) }) as unknown as Agent;
-  const crew = makeCrew([quick, slow().agent]);
-  for (const actor of [ana, { ...operator, tenant: "other" }]) {
+  const crew = makeCrew([quick, slow().agent], { people: { oscar: { roles: ["operator"] } } });
+  const namesake = { ...person("oscar"), kind: "service" } as const; // a key that is no person's
+  for (const actor of [ana, { ...operator, tenant: "other" }, namesake]) {
     expect(await crew.stop({ why: "no" }, actor).catch(code)).toBe("FORBIDDEN");
   }
   expect(await crew.stop({ why: " " }, operator).catch(code)).toBe("INPUT_INVALID");
