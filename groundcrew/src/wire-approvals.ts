@@ -58,7 +58,7 @@ export const verdict = z
     by: z.array(z.string()).readonly().describe("Empty where time or the runtime decided."),
     at: time,
     channel,
-    reason: z.string().optional().describe("To an owner who may not decide only of a denial."),
+    reason: z.string().optional().describe("Not told to an owner who may not decide."),
     hash: z.string(),
     input: jsonValue.optional().describe("Edited arguments: what may run instead."),
     answer: jsonValue.optional(),

@@ -3,11 +3,11 @@ import { REQUESTER } from "../approval.ts";
 import { describe, isError } from "../errors.ts";
 import { MAX_SIMILAR_USES } from "../limits.ts";
 import type { Decision } from "../runtime.ts";
+import { decideCommands, summaryLines } from "./approval-text.ts";
 import { type Invocation, parseCount, parseDuration, parseJson, readGiven, usage } from "./arguments.ts";
-import { decideCommands, summaryLines } from "./asked.ts";
 import { type ExitCode, exit } from "./exit.ts";
+import { onApproval } from "./on-approval.ts";
 import type { Output } from "./output.ts";
-import { onRequest } from "./request.ts";
 import { shellWord } from "./terminal.ts";
 
 export async function approve(call: Invocation, out: Output): Promise<ExitCode> {
@@ -60,7 +60,7 @@ export async function delegate(call: Invocation, out: Output): Promise<ExitCode>
 
 /** Says it, and what the request is afterwards: with a quorum, one who agrees does not end it. */
 async function decide(call: Invocation, out: Output, decision: Decision): Promise<ExitCode> {
-  return onRequest(call, async (backend, id) => {
+  return onApproval(call, async (backend, id) => {
     const row = await backend.decide(id, decision, call.text("hash")).catch((error: unknown) => {
       throw otherCommand(id, decision, error) ?? error;
     });

@@ -3,14 +3,14 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { isError } from "../errors.ts";
 import { MAX_LIST_PAGE } from "../limits.ts";
 import type { ApprovalRow } from "../persistence/approval.ts";
+import { askedLines, decideCommands, INBOX_HEAD, inboxCells } from "./approval-text.ts";
 import { type Invocation, parseCount } from "./arguments.ts";
-import { askedLines, decideCommands, INBOX_HEAD, inboxCells } from "./asked.ts";
 import type { Backend } from "./backend.ts";
 import { type ExitCode, exit } from "./exit.ts";
 import { untilInterrupted } from "./follow.ts";
+import { onApproval } from "./on-approval.ts";
 import type { Output } from "./output.ts";
 import { openBackend } from "./place.ts";
-import { onRequest } from "./request.ts";
 import { columns, inert, shellWord } from "./terminal.ts";
 
 const DEFAULT_LIST = 20;
@@ -120,7 +120,7 @@ function newLines(row: ApprovalRow, { paint }: Output): string[] {
 }
 
 export async function approval(call: Invocation, out: Output): Promise<ExitCode> {
-  return onRequest(call, async (backend, id) => {
+  return onApproval(call, async (backend, id) => {
     const row = await backend.approval(id);
     if (out.json) out.document({ approval: row });
     else for (const line of askedLines(row, out.paint, Date.now())) out.line(line);

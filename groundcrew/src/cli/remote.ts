@@ -7,8 +7,8 @@ import { localPrincipal } from "../principal.ts";
 import type { Decision } from "../runtime.ts";
 import type { FeedItem } from "../wire.ts";
 import type { Json } from "../wire-values.ts";
+import { isAsked } from "./approval-text.ts";
 import { usage } from "./arguments.ts";
-import { isAsked } from "./asked.ts";
 import type { Backend, Handle } from "./backend.ts";
 import { shellWord } from "./terminal.ts";
 

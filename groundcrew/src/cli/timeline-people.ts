@@ -1,7 +1,7 @@
 /** What people were asked, and what they did to a run, as rows of its timeline. */
 import { REQUESTER } from "../approval.ts";
 import type { Event } from "../wire.ts";
-import { endText } from "./asked.ts";
+import { endText } from "./approval-text.ts";
 import type { Row } from "./row.ts";
 import { clockTime, part } from "./terminal.ts";
 

@@ -81,6 +81,12 @@ function endOf({ id, run, status, verdict }: ApprovalRow): [string, string][] {
   ];
 }
 
+/** What has become of it, in a sentence. */
+export function outcomeText(row: ApprovalRow): string {
+  if (row.verdict) return outcomeOf(row.verdict);
+  return `Noted. ${agreedTo(row).length} of ${row.request.quorum} people have agreed.`;
+}
+
 function outcomeOf({ outcome, by, at, channel }: Verdict): string {
   const who = by.length > 0 ? ` by ${by.join(" and ")}` : "";
   const way = channel === "runtime" ? "" : ` (${channel})`;

@@ -14,9 +14,9 @@ import {
 } from "../limits.ts";
 import type { Delivery } from "../persistence/delivery.ts";
 import type { Store } from "../persistence/store.ts";
-import { deliver, type ErrandDeps } from "./errand.ts";
+import { type DeliverDeps, deliver } from "./deliver.ts";
 
-export interface CourierDeps extends ErrandDeps {
+export interface CourierDeps extends DeliverDeps {
   store: Pick<Store, "approval" | "settleDelivery" | "takeDeliveries" | "nextDelivery" | "watch">;
 }
 

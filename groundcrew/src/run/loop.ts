@@ -8,7 +8,7 @@ import { fromErrorRecord, GroundcrewError } from "../errors.ts";
 import { callModel } from "../model/model.ts";
 import type { JsonValue } from "../persistence/json-value.ts";
 import { contentOf, type ModelStep, textOf, toolCallsOf } from "../persistence/model-step.ts";
-import { hold } from "./approval.ts";
+import { hold } from "./approval-wait.ts";
 import type { Execution } from "./execution.ts";
 import { historyOf } from "./history.ts";
 import { exhaustionOf, modelsOf } from "./models.ts";

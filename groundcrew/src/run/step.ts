@@ -7,7 +7,7 @@ import type { Failure } from "../failure.ts";
 import { candidateFor } from "../fault/candidate.ts";
 import type { StepState } from "../persistence/fold.ts";
 import type { Stop } from "../persistence/store.ts";
-import { hold } from "./approval.ts";
+import { hold } from "./approval-wait.ts";
 import { begun, giveUp, tryOnce } from "./attempt.ts";
 import { settleUnknown } from "./doubt.ts";
 import type { Execution } from "./execution.ts";

@@ -12,11 +12,11 @@ import { systemClock } from "../clock.ts";
 import { GroundcrewError, isError } from "../errors.ts";
 import { MAX_LINK_FORM_BYTES } from "../limits.ts";
 import { readLink } from "../notify/link.ts";
+import { outcomeText } from "../notify/words.ts";
 import type { ApprovalRow } from "../persistence/approval.ts";
 import type { Actor } from "../principal.ts";
 import { type Crew, type Decision, mayDecide } from "../runtime.ts";
 import type { Admission } from "./admission.ts";
-import { outcomeText } from "./approval-words.ts";
 import type { ServerEnv } from "./authenticate.ts";
 import { readBytes } from "./body.ts";
 import { messagePage, PAGE_HEADERS, requestPage } from "./link-page.ts";
@@ -38,7 +38,7 @@ interface Holder {
   link: string;
 }
 
-/** Who the link is for, if they still are who may decide. @throws GroundcrewError `LINK_INVALID`, `APPROVAL_NOT_FOUND`, `FORBIDDEN` */
+/** Who the link is for. Whether they still may decide is looked at apart. @throws GroundcrewError `LINK_INVALID`, `APPROVAL_NOT_FOUND` */
 async function holderOf(c: Context, crew: Crew, secret: string): Promise<Holder> {
   const { approval, user, tenant, delivery } = readLink(c.req.param("token") ?? "", secret, systemClock.now());
   const row = await crew.approval(approval);

@@ -26,7 +26,7 @@ import type { Actor } from "../principal.ts";
 import { mayDecide } from "../supervision/judge.ts";
 import type { People, Person } from "../supervision/people.ts";
 
-export interface ErrandDeps {
+export interface DeliverDeps {
   store: Pick<Store, "approval" | "settleDelivery">;
   clock: Clock;
   channels: readonly NotifyChannel[];
@@ -41,7 +41,7 @@ export interface ErrandDeps {
 }
 
 /** Tells, or finds out that it cannot be told now, and settles it. @throws what the store throws: then it is due again after its lease */
-export async function deliver(deps: ErrandDeps, delivery: Delivery, stopping: AbortSignal): Promise<void> {
+export async function deliver(deps: DeliverDeps, delivery: Delivery, stopping: AbortSignal): Promise<void> {
   const channel = deps.channels.find(({ name }) => name === delivery.channel);
   if (!channel) return await unknown(deps, delivery);
   const news = await rowsOf(deps, delivery);
@@ -62,7 +62,7 @@ export async function deliver(deps: ErrandDeps, delivery: Delivery, stopping: Ab
 }
 
 /** As they are now. What has ended before anybody heard of it is no news any more, unless its end is. */
-async function rowsOf({ store, clock }: ErrandDeps, { approvals, about }: Delivery): Promise<ApprovalRow[]> {
+async function rowsOf({ store, clock }: DeliverDeps, { approvals, about }: Delivery): Promise<ApprovalRow[]> {
   const rows = (await Promise.all(approvals.map((id) => store.approval(id)))).filter((row) => row !== null);
   return about === "ended" ? rows : rows.filter((row) => isOpen(row, clock.now()));
 }
@@ -71,12 +71,12 @@ function isOpen({ status, expiresAt }: ApprovalRow, now: number): boolean {
   return status === "open" && (expiresAt === null || now < expiresAt);
 }
 
-async function skip({ store }: ErrandDeps, delivery: Delivery): Promise<void> {
+async function skip({ store }: DeliverDeps, delivery: Delivery): Promise<void> {
   await store.settleDelivery(delivery.id, { state: "sent" }, entries(delivery, "approval.notify.skipped", {}));
 }
 
 /** Another process may know it: while a deploy rolls, one that is older takes what a newer one has written. */
-async function unknown(deps: ErrandDeps, delivery: Delivery): Promise<void> {
+async function unknown(deps: DeliverDeps, delivery: Delivery): Promise<void> {
   const why = `no channel "${delivery.channel}" is configured`;
   const now = deps.clock.now();
   if (now - delivery.createdAt >= UNKNOWN_CHANNEL_MS) return await giveUp(deps, delivery, why);
@@ -84,7 +84,7 @@ async function unknown(deps: ErrandDeps, delivery: Delivery): Promise<void> {
 }
 
 /** Those who are meant and can be reached. Where there are none the operators hear of it. */
-function recipients({ people }: ErrandDeps, { tenant, to }: Delivery, { address }: NotifyChannel, news: readonly ApprovalRow[]) {
+function recipients({ people }: DeliverDeps, { tenant, to }: Delivery, { address }: NotifyChannel, news: readonly ApprovalRow[]) {
   const requester = news[0]?.request.user ?? "";
   const reached = (targets: readonly string[]) =>
     people.meant(tenant, targets, requester).filter((person) => address === undefined || person[address] !== undefined);
@@ -98,7 +98,7 @@ function byLink(person: Person): Actor {
   return { ...person, kind: "person", channel: "link" };
 }
 
-function noticeOf(deps: ErrandDeps, { id, about }: Delivery, approvals: readonly ApprovalRow[], people: readonly Person[]): Notice {
+function noticeOf(deps: DeliverDeps, { id, about }: Delivery, approvals: readonly ApprovalRow[], people: readonly Person[]): Notice {
   const at = deps.clock.now();
   const { url, secret } = deps;
   const link = (row: ApprovalRow, { tenant, user }: { tenant: string; user: string }): string | undefined => {
@@ -111,7 +111,7 @@ function noticeOf(deps: ErrandDeps, { id, about }: Delivery, approvals: readonly
   return { id, about, approvals, people, url, at, proposal, link };
 }
 
-async function failed(deps: ErrandDeps, delivery: Delivery, error: unknown, isStopping: boolean, audit: AuditEntry[]): Promise<void> {
+async function failed(deps: DeliverDeps, delivery: Delivery, error: unknown, isStopping: boolean, audit: AuditEntry[]): Promise<void> {
   const now = deps.clock.now();
   const why = coerceError(error).message.slice(0, MAX_REASON_CHARS);
   const { failure } = verdict(error, now);
@@ -131,7 +131,7 @@ function pause(failures: number, failure: Failure, random: number, now: number):
   return delay(failures, asked, random, now, MAX_DELIVERY_BACKOFF_MS);
 }
 
-async function giveUp({ store, onTrouble }: ErrandDeps, delivery: Delivery, why: string, audit: AuditEntry[] = []): Promise<void> {
+async function giveUp({ store, onTrouble }: DeliverDeps, delivery: Delivery, why: string, audit: AuditEntry[] = []): Promise<void> {
   const outcome: DeliveryOutcome = { state: "dead", why };
   await store.settleDelivery(delivery.id, outcome, [...audit, ...entries(delivery, "approval.notify.failed", { why })]);
   onTrouble(new GroundcrewError("NOTIFY_FAILED", `News was given up (${delivery.id}): ${why}.`, { value: delivery.id }));

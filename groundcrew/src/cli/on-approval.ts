@@ -6,7 +6,7 @@ import type { Backend } from "./backend.ts";
 import type { ExitCode } from "./exit.ts";
 import { openBackend } from "./place.ts";
 
-export async function onRequest(call: Invocation, what: (backend: Backend, id: string) => Promise<ExitCode>): Promise<ExitCode> {
+export async function onApproval(call: Invocation, what: (backend: Backend, id: string) => Promise<ExitCode>): Promise<ExitCode> {
   const id = call.args[0] ?? "";
   const backend = await openBackend(call, "runs");
   try {

@@ -1,6 +1,6 @@
 /** What a person reads before they decide: all of it, exactly, and nothing that pretends to be something else. */
 import { describe, expect, test } from "vitest";
-import { askedLines, decideCommands, endText, inboxCells, summaryLines } from "../../src/cli/asked.ts";
+import { askedLines, decideCommands, endText, inboxCells, summaryLines } from "../../src/cli/approval-text.ts";
 import type { ApprovalRow, Vote } from "../../src/persistence/approval.ts";
 
 const NOW = Date.UTC(2026, 0, 5, 12, 0, 0);
