@@ -152,9 +152,8 @@ export class Crew {
     const store = await this.#open();
     if (this.#mayWork) await this.#work();
     const asked = (await isWithAPerson(store, Object(request))) ? { ...request, whenBusy: "steer" as const } : request;
-    const creating = store.create(newRunOf(definition, asked, this.#codec, clockOf(store, this.#clock)));
-    if (store.sharesCommits) this.#worker?.poke(); // now: its claim goes into the same commit
-    const { run } = await creating;
+    const beginning = newRunOf(definition, asked, this.#codec, clockOf(store, this.#clock));
+    const { run } = await (this.#worker ? this.#worker.begin(beginning) : store.create(beginning));
     if (request.session !== undefined) this.#worker?.poke(); // it may have told a turn at work something, which no claim finds
     return this.#handle(store, run.id);
   }

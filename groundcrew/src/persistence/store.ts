@@ -72,7 +72,12 @@ export interface NewRun {
 }
 
 /** How a start ended: a new run; the run that the same key started before; or the running turn that took the message. */
-export type Created = { outcome: "created" | "existing" | "steered"; run: RunRow };
+export type Created = {
+  outcome: "created" | "existing" | "steered";
+  run: RunRow;
+  /** The new run is its worker's already. */
+  claim?: Claim;
+};
 
 export type SignalKind =
   | "signal"
@@ -119,6 +124,8 @@ export interface Claim {
   /** The previous holder did not give the run up by itself. */
   takeover: boolean;
   signals: Signal[];
+  /** The whole journal, where it need not be read: of a run that was claimed by the commit that created it. */
+  events?: readonly Event[];
 }
 
 /** How much may be at work at once, and how much may begin per time. */
@@ -316,10 +323,12 @@ export interface Store {
 
   // A run's life.
   /**
+   * @param worker who has room for the run, which nothing else waits for: a store may give it to them with the same commit, if their
+   * lease holds and no earlier turn of its session is open. Its being due, and quotas, are not looked at
    * @throws GroundcrewError `START_CONFLICT`, `SESSION_BUSY`, `SESSION_NOT_FOUND`, `INBOX_FULL` for too many waiting turns,
    * `INPUT_INVALID`, `SUPERSEDED` for a child whose parent is not held as it says
    */
-  create(run: NewRun): Promise<Created>;
+  create(run: NewRun, worker?: string): Promise<Created>;
   /**
    * Due runs: queued, woken, timed, and those of workers whose lease ran out or whose process is gone. Tenants take turns; of
    * one tenant the lower `priority` number first, then what is due longest. Fewer than `limit` means that nothing else may be

@@ -7,7 +7,7 @@ import { GroundcrewError } from "../errors.ts";
 import type { Outcome } from "../persistence/group-commit.ts";
 import { shardOf, shardOfRun } from "../persistence/id.ts";
 import { outOfOrder, type PreparedAppend } from "../persistence/prepare.ts";
-import { isTerminal, type RunStatus, type SignalKind, type Transition } from "../persistence/store.ts";
+import { type Claim, isTerminal, type RunStatus, type SignalKind, type Transition } from "../persistence/store.ts";
 import { writeAsides } from "./approval.ts";
 import type { Committed, Connection } from "./connection.ts";
 import { holdLeases } from "./lease.ts";
@@ -36,6 +36,14 @@ export class Appender {
   constructor(connection: Connection, auditKey: string | undefined) {
     this.#connection = connection;
     this.#auditKey = auditKey;
+  }
+
+  /** Where a run stands that was claimed as it was created, with so many events: a child is asked for, its parent's step is not known here. */
+  remember({ run, epoch }: Claim, head: number): void {
+    if (run.parent !== null) return;
+    const { id, principal, session, worker } = run;
+    const where = { shard: shardOfRun(id), id: escaped(id), tenant: escaped(principal.tenant), session: session && escaped(session) };
+    this.#remembered.set(id, { ...where, epoch, worker, parent: null, parent_step: null, streamed: false, head, chunk: 0 });
   }
 
   /** Tells how each ended, in their order. */
@@ -79,11 +87,11 @@ export class Appender {
     await settleEnds(tx, accepted);
     const asides = accepted.flatMap(({ append }) => append.write.aside ?? []);
     if (asides.length > 0) await writeAsides(tx, asides, this.#auditKey);
-    this.#remember(runs);
+    this.#keep(runs);
     return outcomes;
   }
 
-  #remember(runs: ReadonlyMap<string, Held>): void {
+  #keep(runs: ReadonlyMap<string, Held>): void {
     if (this.#remembered.size > MAX_REMEMBERED) this.#remembered.clear();
     for (const [id, run] of runs) {
       if (run.worker === null) this.#remembered.delete(id);

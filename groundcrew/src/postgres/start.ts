@@ -13,8 +13,14 @@ import { column, escaped, key, type RunRecord, type SessionRecord, type Transact
 
 type SessionTurn = NonNullable<NewRun["session"]>;
 
+/** A run that is to begin, and the worker that takes it up at once; null: whoever claims it. */
+export interface Start {
+  run: NewRun;
+  worker: string | null;
+}
+
 /** A start key with the run that it started, as `groundcrew.starts` holds it. */
-interface Start {
+interface StartKey {
   shard: number;
   tenant: string;
   agent: string;
@@ -40,29 +46,31 @@ export function checkStart(run: NewRun): void {
 }
 
 /** Many runs outside of sessions. One that is refused does not touch the others. */
-export async function createAll(tx: Transaction, batch: readonly NewRun[], auditKey: string | undefined): Promise<Outcome[]> {
-  const refused = await withoutParent(tx, batch);
-  const created = (await createEach(tx, refused.size === 0 ? batch : batch.filter((run) => !refused.has(run)), auditKey)).values();
-  return batch.map((run): Outcome => {
+export async function createAll(tx: Transaction, batch: readonly Start[], auditKey: string | undefined): Promise<Outcome[]> {
+  const refused = await withoutParent(tx, column(batch, "run"));
+  const left = refused.size === 0 ? batch : batch.filter(({ run }) => !refused.has(run));
+  const created = (await createEach(tx, left, auditKey)).values();
+  return batch.map(({ run }): Outcome => {
     const error = refused.get(run);
     return error ? { error } : (created.next().value as Outcome);
   });
 }
 
 /** A statement per table. */
-async function createEach(tx: Transaction, batch: readonly NewRun[], auditKey: string | undefined): Promise<Outcome[]> {
-  const started = await claimKeys(tx, batch);
+async function createEach(tx: Transaction, batch: readonly Start[], auditKey: string | undefined): Promise<Outcome[]> {
+  const started = await claimKeys(tx, column(batch, "run"));
   const fresh: NewRun[] = [];
-  const pending = batch.map((run): (() => Outcome) => {
+  const records: NewRecord[] = [];
+  const pending = batch.map(({ run, worker }): (() => Outcome) => {
     const start = run.start && started.get(keyOf(run));
     if (start && !start.isNew(run)) {
       if (start.hash !== run.start?.hash) return () => ({ error: conflict(run) });
       return () => existing(run, rows.get(start.run));
     }
     fresh.push(run);
-    return () => ({ value: { outcome: "created", run: rows.get(escaped(run.id)) } });
+    records.push(recordOf(run, null, false, worker));
+    return () => ({ value: begun(run, rows.get(escaped(run.id)) as RunRow) });
   });
-  const records = fresh.map((run) => recordOf(run, null, false));
   const inserted = await insert(tx, records, fresh);
   const others = [...started.values()].map(({ run }) => run).filter((id) => !inserted.has(unescaped(id)));
   const rows = new Map([...inserted, ...(await find(tx, others.map(unescaped)))].map(([id, run]) => [escaped(id), run]));
@@ -74,6 +82,12 @@ async function createEach(tx: Transaction, batch: readonly NewRun[], auditKey: s
   return pending.map((outcome) => outcome());
 }
 
+/** A new run, and its claim when it is somebody's already. */
+function begun({ events }: NewRun, run: RunRow): Created {
+  const isClaimed = run.worker !== null;
+  return { outcome: "created", run, ...(isClaimed && { claim: { run, epoch: run.epoch, takeover: false, signals: [], events } }) };
+}
+
 function existing(run: NewRun, there: RunRow | undefined): Outcome {
   if (there) return { value: { outcome: "existing", run: there } };
   const why = `The run that the key ${JSON.stringify(run.start?.key)} has started is being swept away.`;
@@ -81,11 +95,11 @@ function existing(run: NewRun, there: RunRow | undefined): Outcome {
 }
 
 /** What a transaction failed with, told as what it means: an id that there is already. Nobody looks before, ids are as good as unique. */
-export function refuseTakenId(batch: readonly NewRun[]): (failure: unknown) => never {
+export function refuseTakenId(batch: readonly Start[]): (failure: unknown) => never {
   return (failure) => {
     const { code, constraint } = Object(failure) as { code?: unknown; constraint?: unknown };
-    const [run, ...others] = batch;
-    if (run && others.length === 0 && code === UNIQUE_VIOLATION && constraint === "runs_pkey") throw idTaken(run);
+    const [start, ...others] = batch;
+    if (start && others.length === 0 && code === UNIQUE_VIOLATION && constraint === "runs_pkey") throw idTaken(start.run);
     throw failure;
   };
 }
@@ -97,7 +111,7 @@ function keyOf({ principal, agent, start }: NewRun): string {
 }
 
 /** Who started first with a key, and whether this transaction has written that down, for which run. */
-interface First extends Start {
+interface First extends StartKey {
   isNew(run: NewRun): boolean;
 }
 
@@ -110,14 +124,14 @@ async function claimKeys(tx: Transaction, runs: readonly NewRun[]): Promise<Map<
     (a, b) => a.shard - b.shard || compare(a.tenant, b.tenant) || compare(a.agent, b.agent) || compare(a.key, b.key),
   );
   const columns = [column(sorted, "shard"), column(sorted, "tenant"), column(sorted, "agent"), column(sorted, "key")];
-  const made = await tx.query<Start>(
+  const made = await tx.query<StartKey>(
     `insert into groundcrew.starts (shard, tenant, agent, key, hash, run)
      select * from unnest($1::smallint[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[]) on conflict do nothing
      returning tenant, agent, key`,
     [...columns, column(sorted, "hash"), column(sorted, "run")],
   );
   const isMade = new Set(made.map(textOf));
-  const found = await tx.query<Start>(
+  const found = await tx.query<StartKey>(
     `select s.* from unnest($1::smallint[], $2::text[], $3::text[], $4::text[]) as a (shard, tenant, agent, key)
      join groundcrew.starts s on s.shard = a.shard and s.tenant = a.tenant and s.agent = a.agent and s.key = a.key`,
     columns,
@@ -132,7 +146,7 @@ async function claimKeys(tx: Transaction, runs: readonly NewRun[]): Promise<Map<
   );
 }
 
-function textOf({ tenant, agent, key: given }: Pick<Start, "tenant" | "agent" | "key">): string {
+function textOf({ tenant, agent, key: given }: Pick<StartKey, "tenant" | "agent" | "key">): string {
   return JSON.stringify([tenant, agent, given]);
 }
 
@@ -140,7 +154,7 @@ function compare(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
-function startOf(run: NewRun): Start {
+function startOf(run: NewRun): StartKey {
   const { tenant } = run.principal;
   const { key: given, hash } = run.start ?? { key: "", hash: "" };
   const shard = shardOf([tenant, run.agent, given].join("\0"));
@@ -159,7 +173,7 @@ async function find(tx: Transaction, ids: readonly string[]): Promise<Map<string
 
 type NewRecord = ReturnType<typeof recordOf>;
 
-function recordOf(run: NewRun, turn: number | null, waits: boolean) {
+function recordOf(run: NewRun, turn: number | null, waits: boolean, worker: string | null) {
   const dueAt = millis(run.dueAt, "dueAt");
   return {
     shard: shardOfRun(run.id),
@@ -178,6 +192,7 @@ function recordOf(run: NewRun, turn: number | null, waits: boolean) {
     key: run.start ? escaped(run.start.key) : null,
     deadline: millis(run.deadline, "deadline"),
     end_by: millis(run.deadline, "deadline"),
+    worker: waits ? null : worker,
   };
 }
 
@@ -198,13 +213,26 @@ const COLUMNS = {
   key: "text",
   deadline: "bigint",
   end_by: "bigint",
+  worker: "text",
 } as const satisfies Record<keyof NewRecord, string>;
 
 const NAMES = Object.keys(COLUMNS) as (keyof NewRecord)[];
 const ARRAYS = Object.values(COLUMNS).map((type, index) => `$${index + 1}::${type}[]`);
-const insertAt = (now: string) => `insert into groundcrew.runs (${NAMES.join(", ")}, timed, status, created_at, changed_at)
-  select a.*, a.due_at is not null and a.due_at > ${now}, 'queued', ${now}, ${now}
-  from unnest(${ARRAYS.join(", ")}) as a (${NAMES.join(", ")}) returning *`;
+/** Those that a worker takes up at once are its own from the start, if its lease holds: its row is held, so that nobody gives it up meanwhile. */
+const takerAt = (now: string) => `lateral (select id from groundcrew.workers where id = a.worker and lease_until > ${now} for key share)`;
+const NOBODY = "(select null::text as id)";
+
+const insertAt = ({
+  clock: now,
+  isDistributed,
+}: Transaction) => `insert into groundcrew.runs (${NAMES.join(", ")}, timed, status, epoch, created_at, changed_at)
+  select ${NAMES.map((name) => WRITTEN[name] ?? `a.${name}`).join(", ")}, w.id is null and a.due_at is not null and a.due_at > ${now},
+    case when w.id is null then 'queued' else 'running' end, case when w.id is null then 0 else 1 end, ${now}, ${now}
+  from unnest(${ARRAYS.join(", ")}) as a (${NAMES.join(", ")})
+  left join ${isDistributed ? NOBODY : takerAt(now)} w on true
+  returning *`;
+
+const WRITTEN: Partial<Record<keyof NewRecord, string>> = { due_at: "case when w.id is null then a.due_at end", worker: "w.id" };
 
 async function insert(tx: Transaction, records: readonly NewRecord[], runs: readonly NewRun[]): Promise<Map<string, RunRow>> {
   if (runs.length === 0) return new Map();
@@ -212,7 +240,7 @@ async function insert(tx: Transaction, records: readonly NewRecord[], runs: read
   const blobs = runs.flatMap((run) => run.blobs.map((blob) => ({ ...blob, run: escaped(run.id) })));
   const [inserted] = await Promise.all([
     tx.query<RunRecord & { timed: boolean }>(
-      insertAt(tx.clock),
+      insertAt(tx),
       NAMES.map((name) => column(records, name)),
     ),
     tx.query(
@@ -227,13 +255,13 @@ async function insert(tx: Transaction, records: readonly NewRecord[], runs: read
 }
 
 /** One turn of a session. */
-export async function createTurn(tx: Transaction, run: NewRun, turn: SessionTurn, auditKey: string | undefined): Promise<Created> {
-  const created = await takeTurn(tx, run, turn);
-  if (created.outcome === "created") await appendAudit(tx, run.audit ?? [], auditKey);
+export async function createTurn(tx: Transaction, start: Start, turn: SessionTurn, auditKey: string | undefined): Promise<Created> {
+  const created = await takeTurn(tx, start, turn);
+  if (created.outcome === "created") await appendAudit(tx, start.run.audit ?? [], auditKey);
   return created;
 }
 
-async function takeTurn(tx: Transaction, run: NewRun, turn: SessionTurn): Promise<Created> {
+async function takeTurn(tx: Transaction, { run, worker }: Start, turn: SessionTurn): Promise<Created> {
   const session = await holdSession(tx, run, turn.id);
   const refused = (await withoutParent(tx, [run])).get(run);
   if (refused) throw refused;
@@ -252,7 +280,7 @@ async function takeTurn(tx: Transaction, run: NewRun, turn: SessionTurn): Promis
   const number = session.turns + 1;
   const numbered = { ...run, events: run.events.map((event) => (event.type === "run.created" ? { ...event, turn: number } : event)) };
   const [inserted] = await Promise.all([
-    insert(tx, [recordOf(run, number, open.length > 0)], [numbered]),
+    insert(tx, [recordOf(run, number, open.length > 0, worker)], [numbered]),
     tx.query("update groundcrew.sessions set turns = $4, active_at = $5 where shard = $1 and tenant = $2 and id = $3", [
       session.shard,
       session.tenant,
@@ -261,7 +289,7 @@ async function takeTurn(tx: Transaction, run: NewRun, turn: SessionTurn): Promis
       tx.now,
     ]),
   ]);
-  return { outcome: "created", run: inserted.get(run.id) as RunRow };
+  return begun(numbered, inserted.get(run.id) as RunRow);
 }
 
 /**
@@ -287,12 +315,10 @@ async function holdSession(tx: Transaction, run: NewRun, id: string): Promise<Se
 async function startedBefore(tx: Transaction, run: NewRun): Promise<Created | null> {
   if (!run.start) return null;
   const { shard, tenant, agent, key: given } = startOf(run);
-  const [before] = await tx.query<Start>("select * from groundcrew.starts where shard = $1 and tenant = $2 and agent = $3 and key = $4", [
-    shard,
-    tenant,
-    agent,
-    given,
-  ]);
+  const [before] = await tx.query<StartKey>(
+    "select * from groundcrew.starts where shard = $1 and tenant = $2 and agent = $3 and key = $4",
+    [shard, tenant, agent, given],
+  );
   if (!before) return null;
   const started = before.hash === run.start.hash ? [...(await find(tx, [unescaped(before.run)])).values()][0] : undefined;
   if (!started) throw conflict(run);

@@ -50,7 +50,7 @@ import { findRuns, findSession, listRuns, listSessions } from "./list.ts";
 import { loadAll } from "./load.ts";
 import { Pages } from "./pages.ts";
 import type { Transaction } from "./row.ts";
-import { checkStart, createAll, createTurn, refuseTakenId } from "./start.ts";
+import { checkStart, createAll, createTurn, refuseTakenId, type Start } from "./start.ts";
 import { allStops, liftStop, setStop } from "./stop.ts";
 import { sweep } from "./sweep.ts";
 import { Watch } from "./watch.ts";
@@ -61,7 +61,8 @@ export class PostgresStore implements Store {
   readonly #connection: Connection;
   readonly #auditKey: string | undefined;
   readonly #appends: GroupCommit<PreparedAppend>;
-  readonly #starts: GroupCommit<NewRun>;
+  readonly #appender: Appender;
+  readonly #starts: GroupCommit<Start>;
   readonly #signals: GroupCommit<Message>;
   readonly #claims: Claims;
   readonly #reaper: Reaper;
@@ -76,8 +77,8 @@ export class PostgresStore implements Store {
     this.#auditKey = auditKey;
     this.location = connection.location;
     this.#connection = connection;
-    const appender = new Appender(connection, auditKey);
-    this.#appends = this.#grouped((batch) => appender.flush(batch));
+    this.#appender = new Appender(connection, auditKey);
+    this.#appends = this.#grouped((batch) => this.#appender.flush(batch));
     this.#starts = this.#grouped((batch) => connection.once((tx) => createAll(tx, batch, auditKey), true).catch(refuseTakenId(batch)));
     this.#signals = this.#grouped((batch) => connection.once((tx) => signalAll(tx, batch, auditKey)));
     this.#claims = new Claims(connection, (work, isAhead) => this.#commit(work, isAhead));
@@ -112,11 +113,15 @@ export class PostgresStore implements Store {
     return this.#commit((tx) => leave(tx, worker));
   }
 
-  async create(run: NewRun): Promise<Created> {
+  async create(run: NewRun, worker?: string): Promise<Created> {
     checkStart(run);
     const { session } = run;
-    if (session) return this.#commit((tx) => createTurn(tx, run, session, this.#auditKey));
-    return this.#starts.submit(run, weight(run.events.length * 200 + sizeOf(run.blobs))) as Promise<Created>;
+    const start: Start = { run, worker: worker === undefined || this.#connection.isDistributed ? null : worker };
+    const created = session
+      ? await this.#commit((tx) => createTurn(tx, start, session, this.#auditKey))
+      : ((await this.#starts.submit(start, weight(run.events.length * 200 + sizeOf(run.blobs)))) as Created);
+    if (created.claim) this.#appender.remember(created.claim, run.events.length);
+    return created;
   }
 
   async claim(worker: string, agents: readonly string[], limit: number, quotas?: Quotas): Promise<Claim[]> {

@@ -16,7 +16,7 @@ import { isStoreTrouble } from "./trouble.ts";
 
 /** @throws GroundcrewError `EVENT_UNREADABLE`; what the store throws */
 export async function takeUp(deps: ExecutionDeps, claim: Claim): Promise<Execution> {
-  const execution = new Execution(deps, claim, await deps.store.journal(claim.run.id));
+  const execution = new Execution(deps, claim, claim.events ?? (await deps.store.journal(claim.run.id)));
   const claimed: Fact = { type: "run.claimed", worker: deps.worker, epoch: claim.epoch, takeover: claim.takeover };
   if (claim.takeover)
     await execution.journal.commit(claimed); // on record even if this process dies of the run as well

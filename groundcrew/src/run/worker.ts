@@ -6,7 +6,7 @@ import type { Clock } from "../clock.ts";
 import { GroundcrewError, isError } from "../errors.ts";
 import { isSuspect } from "../fault/quarantine.ts";
 import { BREAKER_REFRESH_MS, CLAIM_BATCH, CLOCK_PAUSE_MS, DRAIN_MS, POLL_MS, REJOIN_WAIT_MS } from "../limits.ts";
-import type { Change, Claim, Quotas, RunRow, Store, WorkerIdentity } from "../persistence/store.ts";
+import type { Change, Claim, Created, NewRun, Quotas, RunRow, Store, WorkerIdentity } from "../persistence/store.ts";
 import { drive, setAside, takeUp } from "./drive.ts";
 import type { Execution, ExecutionDeps } from "./execution.ts";
 import { type Block, LoopWatch, loopBlocked } from "./stall.ts";
@@ -51,6 +51,8 @@ export class Worker {
   /** Whether the last look ended because this worker was full: then more may be due than it took. */
   #isCut = false;
   #lastTook = 0;
+  /** Places that a look may fill that is under way. */
+  #wanted = 0;
   /** Whether a signal may have come for a run held here. */
   #isSignalled = false;
   /** Ends when the suspect that runs now, and all before it, are cleared or gone. */
@@ -122,6 +124,43 @@ export class Worker {
       });
   }
 
+  /**
+   * Begins a run, with the same commit that creates it where there is room for it and nothing else waits.
+   * @throws what the store throws
+   */
+  async begin(run: NewRun): Promise<Created> {
+    if (this.#store.sharesCommits) {
+      const creating = this.#store.create(run);
+      this.poke(); // now: its claim goes into the same commit
+      return creating;
+    }
+    if (!this.#hasRoom(run)) return this.#store.create(run);
+    const holding = { worker: this.#id };
+    this.#held.set(run.id, holding);
+    try {
+      const created = await this.#store.create(run, holding.worker);
+      if (created.claim && holding.worker === this.#id) this.#take(created.claim, holding);
+      else this.#letGo(run.id, holding);
+      return created;
+    } catch (error) {
+      this.#letGo(run.id, holding);
+      if (isError(error, "STORE_UNAVAILABLE")) this.#rejoin(error); // it may be held here all the same, and nobody would know
+      throw error;
+    }
+  }
+
+  /** Whether it may be taken up past all that waits: because, as far as is known here, nothing does. */
+  #hasRoom({ agent, dueAt }: NewRun): boolean {
+    const { concurrency, quotas } = this.#options;
+    const isFirst = this.#state === "working" && !this.#isCut && this.#agents.includes(agent) && dueAt <= this.#store.now();
+    return isFirst && this.#deps.stops.within(quotas) === undefined && this.#held.size + this.#wanted < concurrency;
+  }
+
+  #letGo(run: string, holding: Holding): void {
+    if (this.#held.get(run) === holding) this.#held.delete(run);
+    if (this.#held.size === 0) for (const tell of this.#onEmpty) tell();
+  }
+
   /** Takes up nothing more, lets steps in flight end, hands back what is left after `graceMs`. */
   async drain(graceMs = DRAIN_MS): Promise<void> {
     if (this.#state === "closed" || this.#state === "new") return;
@@ -148,12 +187,21 @@ export class Worker {
       this.#isCut = room <= 0;
       if (this.#isCut) return;
       const worker = this.#id;
-      await this.#deps.stops.refresh();
-      const claims = await this.#store.claim(worker, this.#agents, room, this.#deps.stops.within(this.#options.quotas));
+      const claims = await this.#claim(worker, room);
       if (worker !== this.#id) return; // it left meanwhile, and its claims with it
       this.#lastTook = claims.length;
       for (const claim of claims) this.#take(claim, { worker });
       if (claims.length < room) return;
+    }
+  }
+
+  async #claim(worker: string, room: number): Promise<Claim[]> {
+    this.#wanted = room;
+    try {
+      await this.#deps.stops.refresh();
+      return await this.#store.claim(worker, this.#agents, room, this.#deps.stops.within(this.#options.quotas));
+    } finally {
+      this.#wanted = 0;
     }
   }
 
@@ -172,8 +220,7 @@ export class Worker {
     this.#work(claim, holding)
       .catch((error) => this.#giveUp(error))
       .finally(() => {
-        if (this.#held.get(id) === holding) this.#held.delete(id);
-        if (this.#held.size === 0) for (const tell of this.#onEmpty) tell();
+        this.#letGo(id, holding);
         this.#placeLeft(claim.run);
       });
   }

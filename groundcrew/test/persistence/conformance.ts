@@ -11,6 +11,7 @@ import type {
   Append,
   BusyPolicy,
   Claim,
+  Created,
   Cursor,
   NewRun,
   Page,
@@ -31,6 +32,8 @@ import { peopleClaims } from "./people-claims.ts";
 /** One empty database, as a test sees it. */
 export interface Ground {
   clock: FakeClock;
+  /** Whether it is told that its tables are spread over machines. */
+  isDistributed?: boolean;
   /** Opens it: once more, or from a process of its own for all that the stores know. */
   open(options?: { auditKey?: string }): Promise<Store>;
   remove(): Promise<void>;
@@ -681,6 +684,80 @@ export function conformance(name: string, makeGround: () => Promise<Ground>): vo
         for (const id of ["s3", "s1", "s2"]) await other.signal(signal(held.id, id));
         await other.signal(signal(foreign.id));
         expect((await store.inbox(held.worker)).map(({ id }) => id)).toEqual(["s3", "s1", "s2"]);
+      });
+    });
+
+    // ---- starting with somebody who has room ----
+
+    describe("create for a worker", () => {
+      /** What was created, as its worker holds it: given with the commit, or claimed behind it. */
+      const held = async (created: Created, worker: string): Promise<Claim> => created.claim ?? (await claimOne(worker));
+
+      test("gives the run to the worker once, at its first epoch, with its whole journal; nobody else finds it", async () => {
+        const [worker, elsewhere] = [await join(), await join(other)];
+        const created = await store.create(newRun(), worker);
+        expect(created.claim !== undefined).toBe(!store.sharesCommits && !ground.isDistributed);
+        const claim = await held(created, worker);
+        expect(claim).toMatchObject({ epoch: 1, takeover: false, signals: [], run: { status: "running", worker, dueAt: null, epoch: 1 } });
+        if (created.claim) expect(claim.events).toEqual(await store.journal(created.run.id));
+        expect(await store.run(created.run.id)).toEqual(claim.run);
+        expect(await other.claim(elsewhere, ["support"], 10)).toEqual([]);
+        expect(await store.claim(worker, ["support"], 10)).toEqual([]);
+        const hold = { id: created.run.id, worker, epoch: claim.epoch };
+        await store.append(write(hold, { events: [event(2)] }));
+        await end(hold, "succeeded", { events: [event(3)] });
+        expect(await store.run(hold.id)).toMatchObject({ status: "succeeded" });
+      });
+
+      test("gives nothing to a worker whose lease has run out, or who is not there: the run is queued", async () => {
+        const late = await join();
+        clock.jump(LEASE);
+        for (const worker of [late, "nobody"]) {
+          const { claim, run } = await store.create(newRun(), worker);
+          expect(claim).toBeUndefined();
+          expect(run).toMatchObject({ status: "queued", worker: null, epoch: 0, dueAt: clock.now() });
+        }
+        expect(await other.claim(await join(other), ["support"], 10)).toHaveLength(2);
+      });
+
+      test("gives the run of a key once, and a run that was there before to nobody", async () => {
+        const [worker, elsewhere] = [await join(), await join(other)];
+        const start = { key: "k", hash: "h" };
+        const both = await Promise.all([store.create(newRun({ start }), worker), other.create(newRun({ start }), elsewhere)]);
+        const known = both.find(({ outcome }) => outcome === "existing");
+        expect(known?.claim).toBeUndefined();
+        const claims = [...both.flatMap(({ claim }) => claim ?? []), ...(await store.claim(worker, ["support"], 10))];
+        expect(claims.map(({ run }) => run.id)).toEqual([known?.run.id]);
+      });
+
+      test("gives no turn that has to wait for the one before it, nor a message that the open turn has taken", async () => {
+        const worker = await join();
+        const first = await store.create(inSession(), worker);
+        const claim = await held(first, worker);
+        expect((await store.create(inSession("steer"), worker)).claim).toBeUndefined();
+        const second = await store.create(inSession(), worker);
+        expect(second).toMatchObject({ run: { turn: 2, status: "queued", worker: null, dueAt: null } });
+        expect(second.claim).toBeUndefined();
+        await end({ id: first.run.id, worker, epoch: claim.epoch }, "cancelled");
+        expect((await store.claim(worker, ["support"], 10)).map(({ run }) => run.id)).toEqual([second.run.id]);
+      });
+
+      test("is handed back by a worker that leaves, and taken over from one that is gone", async () => {
+        const [left, gone] = [await join(), await join(other)];
+        const runs: string[] = [];
+        for (const worker of [left, gone]) {
+          const created = await store.create(newRun(), worker);
+          if (!created.claim) await claimOne(worker);
+          runs.push(created.run.id);
+        }
+        await store.leave(left);
+        const heir = await join(other);
+        expect((await other.claim(heir, ["support"], 10)).map(({ run, takeover }) => [run.id, takeover])).toEqual([[runs[0], false]]);
+        clock.jump(LEASE);
+        await other.join({ ...thisWorker(heir) }, LEASE);
+        const taken = await other.claim(heir, ["support"], 10);
+        expect(taken.find(({ run }) => run.id === runs[1])).toMatchObject({ takeover: true, epoch: 2 });
+        await refused(store.append(write({ id: runs[1] ?? "", worker: gone, epoch: 1 }, { events: [event(2)] })), "SUPERSEDED");
       });
     });
 

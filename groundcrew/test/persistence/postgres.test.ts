@@ -26,7 +26,12 @@ describePostgres("the PostgreSQL store", () => {
     const clock = new FakeClock();
     const onQuery = (text: string) => statements.add(text);
     const open: Ground["open"] = (more) => openPostgres(database, { ...options, ...more, clock, pollMs: 25, onQuery });
-    return { clock, open, remove: () => run(database, EMPTY).then(() => void free.push(database)) };
+    return {
+      clock,
+      open,
+      isDistributed: options.isDistributed === true,
+      remove: () => run(database, EMPTY).then(() => void free.push(database)),
+    };
   };
 
   conformance("PostgreSQL", ground({}));
