@@ -10,18 +10,28 @@ import { outOfOrder, type PreparedAppend } from "../persistence/prepare.ts";
 import { type Claim, isTerminal, type RunStatus, type SignalKind, type Transition } from "../persistence/store.ts";
 import { writeAsides } from "./approval.ts";
 import type { Committed, Connection } from "./connection.ts";
-import { holdLeases } from "./lease.ts";
+import { holdLeases, mustHoldLeases } from "./lease.ts";
 import { type Accepted, type Held, move, settleEnds, stopsOf } from "./move.ts";
-import { among, column, escaped, key, shardsOf, type Transaction, together, unescaped } from "./row.ts";
+import {
+  among,
+  column,
+  escaped,
+  isUnwritten,
+  key,
+  mustWrite,
+  type Sql,
+  shardsOf,
+  type Transaction,
+  together,
+  Unwritten,
+  unescaped,
+} from "./row.ts";
 
 interface Waiting {
   run: string;
   id: string;
   kind: SignalKind;
 }
-
-/** Something is not as this process remembers it: nothing was written, and everything has to be asked for. */
-class Forgotten extends Error {}
 
 /** What a process remembers costs some hundred bytes a run; more than any worker holds. */
 const MAX_REMEMBERED = 10_000;
@@ -49,12 +59,29 @@ export class Appender {
   /** Tells how each ended, in their order. */
   async flush(batch: readonly PreparedAppend[]): Promise<Committed<Outcome[]>> {
     try {
+      if (batch.every((append) => this.#isPlain(append))) return await this.#atOnce(batch);
       return await this.#connection.once((tx) => this.#write(tx, batch, this.#remembered), true);
     } catch (error) {
       this.#remembered.clear();
-      if (!(error instanceof Forgotten)) throw error;
+      if (!isOtherwise(error)) throw error;
       return await this.#connection.once((tx) => this.#write(tx, batch, null), true);
     }
+  }
+
+  /** Nothing is to be asked before it is written, and its events say afterwards whether it was. */
+  #isPlain({ write, last }: PreparedAppend): boolean {
+    return last > 0 && !write.next && !write.aside && !this.#connection.isDistributed && this.#remembered.has(write.run);
+  }
+
+  /** Events of runs that go on: nearly all there is to write. */
+  async #atOnce(batch: readonly PreparedAppend[]): Promise<Committed<Outcome[]>> {
+    const runs = new Map(batch.map(({ write: { run } }) => [run, { ...(this.#remembered.get(run) as Held) }]));
+    const accepted = batch.map((append) => remembering(() => accept(append, runs.get(append.write.run), []) as Accepted));
+    const workers = batch.map(({ write }) => write.worker);
+    await this.#connection.atOnce((tx) => [mustHoldLeases(tx, workers), ...writeAll(tx, accepted)]);
+    this.#keep(runs);
+    const changed = new Set(batch.map(({ write }) => write.run));
+    return { value: batch.map(() => ({ value: "written" })), changed, ended: new Set(), due: false };
   }
 
   /** @param remembered null to refuse what is to be refused, by what the tables say */
@@ -66,10 +93,15 @@ export class Appender {
     holding.catch(() => {}); // awaited below, unless something else fails before
     const [leases, runs] = await Promise.all([remembered ? null : holding, findRuns(tx, batch, remembered)]);
     const waiting = await lockMoving(tx, batch, runs);
+    const written = await writtenBefore(tx, batch, runs);
     const accepted: Accepted[] = [];
     const outcomes = batch.map((append): Outcome => {
+      const { run, worker } = append.write;
+      if (written.has(append)) {
+        tx.changed.add(run);
+        return { value: "written" };
+      }
       try {
-        const { run, worker } = append.write;
         if (leases?.has(worker) === false) throw superseded(`The lease of worker ${worker} has run out.`, run);
         const taken = accept(append, runs.get(run), waiting);
         if (!taken) return { value: "signalled" };
@@ -77,13 +109,14 @@ export class Appender {
         tx.changed.add(run);
         return { value: "written" };
       } catch (error) {
-        if (remembered) throw new Forgotten();
+        if (remembered) throw new Unwritten();
         return { error };
       }
     });
     if (accepted.some(({ next, append }) => next || append.write.aside)) await tx.begun; // they are written with the time
-    const [held, ...complete] = await Promise.all([holding, ...writeAll(tx, accepted), move(tx, accepted)]);
-    if (complete.includes(false) || batch.some(({ write }) => remembered && !held.has(write.worker))) throw new Forgotten();
+    const writing = [...writeAll(tx, accepted)]; // before the move: behind it the fence is closed
+    const [held, isMoved] = await Promise.all([holding, move(tx, accepted), ...writing]);
+    if (!isMoved || batch.some(({ write }) => remembered && !held.has(write.worker))) throw new Unwritten();
     await settleEnds(tx, accepted);
     const asides = accepted.flatMap(({ append }) => append.write.aside ?? []);
     if (asides.length > 0) await writeAsides(tx, asides, this.#auditKey);
@@ -98,6 +131,47 @@ export class Appender {
       else this.#remembered.set(id, run);
     }
   }
+}
+
+/** Refused by what this process remembers: the tables are asked before anybody is told so. */
+function remembering<T>(check: () => T): T {
+  try {
+    return check();
+  } catch (error) {
+    throw new Unwritten("", { cause: error });
+  }
+}
+
+/**
+ * Whether something is not as this process remembers it. Nothing was written, unless by a write of ours whose answer was lost: its
+ * events are in the way then.
+ */
+function isOtherwise(error: unknown): boolean {
+  const { code, constraint } = Object(error) as { code?: unknown; constraint?: unknown };
+  return isUnwritten(error) || (code === UNIQUE_VIOLATION && (constraint === "events_pkey" || constraint === "chunks_pkey"));
+}
+
+const UNIQUE_VIOLATION = "23505";
+
+/**
+ * Those of which the journal holds the very events: they were written by a commit whose answer was lost. Nobody else can have written
+ * them: what another worker writes at their place begins with its claim.
+ */
+async function writtenBefore(
+  tx: Transaction,
+  batch: readonly PreparedAppend[],
+  runs: ReadonlyMap<string, Held>,
+): Promise<ReadonlySet<PreparedAppend>> {
+  const there = batch.filter(({ write, last }) => last > 0 && last <= (runs.get(write.run)?.head ?? 0));
+  if (there.length === 0) return new Set();
+  const keys = there.map(({ write, last }) => ({ shard: shardOfRun(write.run), run: escaped(write.run), last }));
+  const found = await tx.query<{ run: string; last: number; data: string }>(
+    `select e.run, e.last, e.data from unnest($1::smallint[], $2::text[], $3::int[]) as a (shard, run, last)
+     join groundcrew.events e on e.shard = a.shard and e.run = a.run and e.last = a.last`,
+    columns(keys, ["shard", "run", "last"]),
+  );
+  const journal = new Map(found.map(({ run, last, data }) => [JSON.stringify([run, last]), data]));
+  return new Set(there.filter(({ write, last, data }) => journal.get(JSON.stringify([escaped(write.run), last])) === data));
 }
 
 function superseded(why: string, run: string): GroundcrewError {
@@ -203,8 +277,8 @@ function isAnswered({ consumed, seen }: PreparedAppend["write"], signal: string)
  */
 const FENCE = "r.shard = a.shard and r.id = a.run and r.epoch = a.epoch and r.worker is not distinct from a.worker";
 
-/** All rows of all appends, a statement per table. Each tells whether it wrote what it was to write. */
-function* writeAll(tx: Transaction, accepted: readonly Accepted[]): Generator<Promise<boolean>> {
+/** All rows of all appends, a statement per table. What is behind the fence fails when that has closed. */
+function* writeAll(tx: Sql, accepted: readonly Accepted[]): Generator<Promise<unknown>> {
   const events = accepted.flatMap(({ run, append: { write, last, data } }) =>
     last > 0 ? { shard: run.shard, run: run.id, epoch: write.epoch, worker: write.worker, last, data: Buffer.from(data) } : [],
   );
@@ -222,7 +296,7 @@ function* writeAll(tx: Transaction, accepted: readonly Accepted[]): Generator<Pr
         as a (shard, run, epoch, worker, last, from_byte, length)
       join groundcrew.runs r on ${FENCE}`;
     const values = columns(rows, ["shard", "run", "epoch", "worker", "last", "from", "length"]);
-    yield wrote(rows.length, tx.write(text, [...values, Buffer.concat(column(rows, "data"))]));
+    yield mustWrite(tx, rows.length, text, [...values, Buffer.concat(column(rows, "data"))]);
   }
   const chunks = accepted.flatMap(({ run, append: { write, chunks } }) =>
     chunks.map((row) => ({ ...row, shard: run.shard, run: run.id, epoch: write.epoch, worker: write.worker })),
@@ -233,41 +307,26 @@ function* writeAll(tx: Transaction, accepted: readonly Accepted[]): Generator<Pr
       from unnest($1::smallint[], $2::text[], $3::int[], $4::text[], $5::int[], $6::int[], $7::int[], $8::text[])
         as a (shard, run, epoch, worker, after, first, last, data)
       join groundcrew.runs r on ${FENCE}`;
-    yield wrote(chunks.length, tx.write(text, columns(chunks, ["shard", "run", "epoch", "worker", "after", "first", "last", "data"])));
+    yield mustWrite(tx, chunks.length, text, columns(chunks, ["shard", "run", "epoch", "worker", "after", "first", "last", "data"]));
   }
   const begun = accepted.filter(({ run, append }) => append.chunks.length > 0 && !run.streamed).map(({ run }) => run);
   if (begun.length > 0) {
-    yield done(
-      tx.write(`update groundcrew.runs set streamed = true where ${among(tx, "shard", "id")}`, [
-        column(begun, "shard"),
-        column(begun, "id"),
-      ]),
-    );
+    const text = `update groundcrew.runs set streamed = true where ${among(tx, "shard", "id")}`;
+    yield tx.write(text, [column(begun, "shard"), column(begun, "id")]);
   }
   const consumed = accepted.flatMap(({ run, append }) => append.write.consumed.map((id) => ({ shard: run.shard, run: run.id, id })));
   if (consumed.length > 0) {
     const text = `update groundcrew.signals s set consumed = true, value = null
       from unnest($1::smallint[], $2::text[], $3::text[]) as a (shard, run, id) where s.shard = a.shard and s.run = a.run and s.id = a.id`;
-    yield done(tx.write(text, [column(consumed, "shard"), column(consumed, "run"), consumed.map(({ id }) => escaped(id))]));
+    yield tx.write(text, [column(consumed, "shard"), column(consumed, "run"), consumed.map(({ id }) => escaped(id))]);
   }
   const ended = accepted.filter(({ next }) => next && isTerminal(next.to as RunStatus)).map(({ run }) => run);
   if (ended.length > 0) {
     const text = `delete from groundcrew.signals where ${among(tx, "shard", "run")}`;
-    yield done(tx.write(text, [column(ended, "shard"), column(ended, "id")]));
+    yield tx.write(text, [column(ended, "shard"), column(ended, "id")]);
   }
   const blobs = accepted.flatMap(({ run, append }) => append.write.blobs.map((blob) => ({ ...blob, run: run.id })));
-  for (const written of writeBlobs(tx, blobs)) yield done(written);
-}
-
-/** For a statement that writes one row per item or, behind a fence that has closed, fewer. */
-async function wrote(items: number, written: Promise<number>): Promise<boolean> {
-  return (await written) === items;
-}
-
-/** For a statement that cannot write too little. */
-async function done(written: Promise<unknown>): Promise<true> {
-  await written;
-  return true;
+  yield* writeBlobs(tx, blobs);
 }
 
 function columns<T>(items: readonly T[], names: readonly (keyof T)[]): unknown[][] {
@@ -284,7 +343,7 @@ interface NewBlob {
  * Blobs, in the order of their keys, and who refers to them. One that is there already is locked by the update that changes
  * nothing: the sweep must not delete it before the reference is there.
  */
-export function* writeBlobs(tx: Transaction, blobs: readonly NewBlob[]): Generator<Promise<unknown>> {
+export function* writeBlobs(tx: Sql, blobs: readonly NewBlob[]): Generator<Promise<unknown>> {
   if (blobs.length === 0) return;
   const unique = new Map(blobs.map((blob) => [blob.hash, { shard: shardOf(blob.hash), hash: key(blob.hash, "hash"), data: blob.data }]));
   const sorted = [...unique.values()].sort((a, b) => a.shard - b.shard || (a.hash < b.hash ? -1 : 1));

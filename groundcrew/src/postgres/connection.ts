@@ -141,6 +141,25 @@ export class Connection implements Sql {
   }
 
   /**
+   * One transaction in one round trip: its statements and its commit leave together, so each of them has to fail where it did not do
+   * what it was to do. When this throws because the connection was lost it may be done all the same, now or later: the caller has to
+   * be able to tell, and to do it again without harm.
+   */
+  async atOnce(send: (tx: Sql & Pick<Transaction, "clock">) => Promise<unknown>[]): Promise<void> {
+    await this.#on(this.#writers, async (sql, client) => {
+      failpoint("commit.before");
+      const opened = this.#open(client, "begin isolation level read committed");
+      const told = sql.query<{ now: number }>(`select ${this.now} as now, ${SETTINGS}`);
+      const sent = send({ ...sql, clock: this.now });
+      const ended = this.#open(client, "commit") as Promise<{ command: string }>; // a rollback, where one of them has failed
+      const [{ command }, [at]] = await Promise.all([ended, told, opened, ...sent]);
+      if (command !== "COMMIT") throw new GroundcrewError("INTERNAL", "A transaction was rolled back without a reason.");
+      if (at) this.hearTime(at.now);
+      failpoint("commit.after");
+    });
+  }
+
+  /**
    * A server that has not heard of the commit ends the transaction after `POSTGRES_IDLE_MS`: then it is certain. One that has
    * crashed may since have given the number to another transaction, whose commit says nothing about this one.
    * @throws GroundcrewError `STORE_UNAVAILABLE` when it cannot be told

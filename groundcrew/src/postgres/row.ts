@@ -29,6 +29,31 @@ export interface Transaction extends Sql {
   due: boolean;
 }
 
+/** A statement did not write what it was to write: something is not as it was when it was sent. */
+export class Unwritten extends Error {}
+
+/**
+ * Runs an insert that writes so many rows or fails, at once, so that no commit can follow it. Not where the tables are distributed:
+ * there the rows are counted here.
+ * @throws `Unwritten`, or what `isUnwritten` knows
+ */
+export async function mustWrite(sql: Sql, rows: number, text: string, values: readonly unknown[]): Promise<void> {
+  if (sql.isDistributed) {
+    if ((await sql.write(text, values)) !== rows) throw new Unwritten();
+  } else await mustFind(sql, rows, `with w as (${text} returning 1) select`, "w", values);
+}
+
+/** Runs a query of the rows `source`, of which there have to be so many. */
+export async function mustFind(sql: Sql, rows: number, select: string, source: string, values: readonly unknown[]): Promise<void> {
+  await sql.query(`${select} 1 / (count(*) = $${values.length + 1})::int from ${source}`, [...values, rows]);
+}
+
+const DIVISION_BY_ZERO = "22012";
+
+export function isUnwritten(error: unknown): boolean {
+  return error instanceof Unwritten || (error as { code?: unknown } | null)?.code === DIVISION_BY_ZERO;
+}
+
 /** The items of one statement that locks rows: those of one shard where the tables are distributed, all of them where not. */
 export function together<T extends { shard: number }>(sql: Sql, items: readonly T[]): T[][] {
   if (items.length === 0) return [];

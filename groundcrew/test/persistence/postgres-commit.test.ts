@@ -5,7 +5,7 @@ import type { ApprovalRow } from "../../src/persistence/approval.ts";
 import type { AuditEntry } from "../../src/persistence/audit.ts";
 import { thisWorker } from "../../src/persistence/host.ts";
 import { newRunId } from "../../src/persistence/id.ts";
-import type { NewRun, Store } from "../../src/persistence/store.ts";
+import type { Append, NewRun, Store } from "../../src/persistence/store.ts";
 import { openPostgres } from "../../src/postgres/open.ts";
 import { createDatabase, dropDatabase, run } from "../support/database.ts";
 import { startPostgres } from "../support/postgres.ts";
@@ -13,10 +13,10 @@ import { type Tap, TcpProxy } from "../support/proxy.ts";
 import { describePostgres, sharedPostgres } from "../support/shared-postgres.ts";
 
 /** What becomes of a commit: told of all that goes through its connection, from it on. */
-const FATES: Record<string, (from: "client" | "server") => ReturnType<Tap>> = {
+const FATES: Record<string, (from: "client" | "server", data: Buffer) => ReturnType<Tap>> = {
   "that never reached the server, which noticed": () => "cut",
   "that never reached the server, which did not notice": () => "desert",
-  "that the server did, and could not say so": (from) => (from === "client" ? "pass" : "cut"),
+  "that the server did, and could not say so": (from, data) => (from === "server" && data.includes("COMMIT\0") ? "cut" : "pass"),
 };
 
 describePostgres("a commit", () => {
@@ -64,10 +64,10 @@ describePostgres("a commit", () => {
     const writing = new Set<number>();
     let struck: number | undefined;
     proxy.tap = (data, { from, connection }) => {
-      if (data.includes("pg_current_xact_id")) writing.add(connection);
+      if (data.includes("pg_current_xact_id") || data.includes("insert into groundcrew.events")) writing.add(connection);
       if (struck === undefined && from === "client" && writing.has(connection) && data.includes("commit\0")) struck = connection;
       if (struck !== connection) return "pass";
-      const fate = fateOf(from);
+      const fate = fateOf(from, data);
       wasStruck ||= fate !== "pass";
       return fate;
     };
@@ -118,6 +118,24 @@ describePostgres("a commit", () => {
       expect(wasStruck).toBe(true);
       expect(await write(3)).toBe("written");
       expect((await store.journal(row.id)).map(({ seq }) => seq)).toEqual([1, 2, 3]);
+    });
+
+    test("of events that went with it in one packet: they are there once, with all that was written with them", async () => {
+      const { run: row, epoch } = await begun();
+      const write = (seq: number, more: Partial<Append> = {}) => {
+        const events = [{ type: "run.released", why: `${name} ${seq}`, seq, at: 0 } as const];
+        return store.append({ run: row.id, worker, epoch, events, chunks: [], blobs: [], consumed: [], ...more });
+      };
+      await store.signal({ id: "s", run: row.id, kind: "signal", name: "go" });
+      await write(2); // from here on this process knows where the run stands
+      strike(fate);
+      const blob = { hash: `hash of ${name}`, data: "large" };
+      expect(await write(3, { consumed: ["s"], blobs: [blob] })).toBe("written");
+      expect(wasStruck).toBe(true);
+      expect(await Promise.all([write(4), write(5)])).toEqual(["written", "written"]);
+      expect((await store.journal(row.id)).map(({ seq }) => seq)).toEqual([1, 2, 3, 4, 5]);
+      expect((await store.inbox(worker)).filter((one) => one.run === row.id)).toEqual([]);
+      expect(await store.blob(blob.hash)).toBe("large");
     });
 
     test("of a decision: it is made once, on record once, and whoever made it is told so", async () => {
@@ -172,6 +190,67 @@ describePostgres("a commit", () => {
       expect(claims.map(({ run: { id }, epoch }) => [id, epoch])).toEqual([[wanted.id, 1]]);
       expect(wasStruck).toBe(true);
     });
+  });
+});
+
+describePostgres("events that arrive late, when whoever sent them has given them up", () => {
+  /** A run that is held here, and what the next packet with events meets. */
+  async function ground() {
+    const direct = await createDatabase(await sharedPostgres());
+    const proxy = await TcpProxy.before(Number(new URL(direct).port));
+    const [store, elsewhere] = [await openPostgres(proxy.url(direct), { clock: systemClock }), await openPostgres(direct)];
+    onTestFinished(async () => {
+      await Promise.all([store.close(), elsewhere.close()]);
+      await proxy.close();
+      await dropDatabase(direct);
+    });
+    const worker = thisWorker();
+    await store.join(worker, 600_000);
+    const principal = { tenant: "t", user: "u", roles: [] };
+    const deadline = Date.now() + 600_000;
+    const created = { type: "run.created", agent: "a", principal, deadline, seq: 1, at: 0 } as const;
+    const wanted = { id: newRunId(Date.now()), agent: "a", principal, deadline, dueAt: 0, events: [created], blobs: [] };
+    const { claim } = await store.create(wanted, worker.id); // so where it stands is known here
+    if (!claim) throw new Error("It was not given.");
+    const write = (at: Store, by: { id: string }, epoch: number, seq: number) => {
+      const events = [{ type: "run.released", why: `by ${by.id}`, seq, at: 0 } as const];
+      return at.append({ run: wanted.id, worker: by.id, epoch, events, chunks: [], blobs: [], consumed: [] });
+    };
+    const isLate = Promise.withResolvers<void>();
+    let wasLate = false;
+    proxy.tap = (data, { from }) => {
+      if (wasLate || from !== "client" || !data.includes("insert into groundcrew.events")) return "pass";
+      wasLate = true;
+      isLate.resolve();
+      return "late";
+    };
+    return { store, elsewhere, proxy, worker, id: wanted.id, write, isLate: isLate.promise };
+  }
+
+  test("after they were sent again are not there twice", async () => {
+    const { store, proxy, worker, id, write } = await ground();
+    expect(await write(store, worker, 1, 2)).toBe("written");
+    expect(await write(store, worker, 1, 3)).toBe("written");
+    await proxy.deliver();
+    expect((await store.journal(id)).map(({ seq }) => seq)).toEqual([1, 2, 3]);
+    expect(await write(store, worker, 1, 4)).toBe("written");
+  });
+
+  test("after the run was taken over change nothing, and whoever sends them again is told", async () => {
+    const { store, elsewhere, proxy, worker, id, write, isLate } = await ground();
+    const writing = write(store, worker, 1, 2);
+    const ended = expect(writing).rejects.toMatchObject({ code: "SUPERSEDED" });
+    proxy.refuse();
+    await isLate;
+    const heir = { ...thisWorker(), id: "heir" };
+    await elsewhere.leave(worker.id);
+    await elsewhere.join(heir, 600_000);
+    const [claim] = await elsewhere.claim(heir.id, ["a"], 1);
+    await proxy.deliver();
+    expect(await write(elsewhere, heir, claim?.epoch ?? 0, 2)).toBe("written");
+    proxy.accept();
+    await ended;
+    expect(await elsewhere.journal(id)).toMatchObject([{ seq: 1 }, { seq: 2, why: "by heir" }]);
   });
 });
 

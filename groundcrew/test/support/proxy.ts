@@ -4,9 +4,9 @@ import { connect, createServer, type Server, type Socket } from "node:net";
 
 /**
  * Told of all that a connection brings, before it goes on. "drop": it does not; "cut": it does not, and both sides are reset;
- * "desert": it does not, and only the client's side is reset: the server goes on waiting.
+ * "desert": it does not, and only the client's side is reset: the server goes on waiting; "late": so it is, and `deliver` brings it.
  */
-export type Tap = (data: Buffer, of: Passing) => "pass" | "drop" | "cut" | "desert";
+export type Tap = (data: Buffer, of: Passing) => "pass" | "drop" | "cut" | "desert" | "late";
 
 export interface Passing {
   from: "client" | "server";
@@ -18,6 +18,7 @@ export class TcpProxy {
   /** Listens in; by default everything passes. */
   tap: Tap = () => "pass";
   #connections = 0;
+  readonly #late: (() => Promise<void>)[] = [];
   readonly #server: Server;
   readonly #target: number;
   readonly #sockets = new Set<Socket>();
@@ -74,6 +75,11 @@ export class TcpProxy {
     this.#isRefusing = false;
   }
 
+  /** What was late arrives. Over when its server has answered it. */
+  async deliver(): Promise<void> {
+    await Promise.all(this.#late.splice(0).map((arrive) => arrive()));
+  }
+
   async close(): Promise<void> {
     const closed = once(this.#server, "close");
     this.#server.close();
@@ -99,10 +105,11 @@ export class TcpProxy {
     if (this.#isHolding) from.pause();
     from.on("data", (data) => {
       const fate = this.tap(data, of);
-      if (fate === "pass" && !to.write(data)) from.pause();
-      both.isDeserted ||= fate === "desert";
+      if (fate === "pass" && !both.isDeserted && !to.write(data)) from.pause();
+      both.isDeserted ||= fate === "desert" || fate === "late";
+      if (fate === "late") this.#late.push(() => arrive(data, both.far));
       if (fate === "cut") both.far.resetAndDestroy();
-      if (fate === "cut" || fate === "desert") both.near.resetAndDestroy();
+      if (fate !== "pass" && fate !== "drop") both.near.resetAndDestroy();
     });
     to.on("drain", () => {
       if (!this.#isHolding) from.resume();
@@ -114,4 +121,14 @@ export class TcpProxy {
       if (!both.isDeserted) to.destroySoon();
     });
   }
+}
+
+/** Until a PostgreSQL has said what became of the transaction. */
+async function arrive(data: Buffer, far: Socket): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  far.on("data", (answer: Buffer) => {
+    if (/COMMIT|ROLLBACK/.test(answer.toString("latin1"))) resolve();
+  });
+  far.write(data);
+  await promise;
 }
