@@ -10,6 +10,7 @@ import { outOfOrder, type PreparedAppend } from "../persistence/prepare.ts";
 import { type Claim, isTerminal, type RunStatus, type SignalKind, type Transition } from "../persistence/store.ts";
 import { writeAsides } from "./approval.ts";
 import type { Committed, Connection } from "./connection.ts";
+import { isRefusal } from "./error.ts";
 import { holdLeases, mustHoldLeases } from "./lease.ts";
 import { type Accepted, type Held, move, settleEnds, stopsOf } from "./move.ts";
 import {
@@ -41,6 +42,8 @@ export class Appender {
   readonly #auditKey: string | undefined;
   /** Where the runs stand that this process has written to. */
   readonly #remembered = new Map<string, Held>();
+  /** What was sent, and of which nobody knows whether it was written. */
+  readonly #unsure = new WeakSet<PreparedAppend>();
 
   /** @param auditKey makes the audit log an HMAC chain */
   constructor(connection: Connection, auditKey: string | undefined) {
@@ -78,7 +81,12 @@ export class Appender {
     const runs = new Map(batch.map(({ write: { run } }) => [run, { ...(this.#remembered.get(run) as Held) }]));
     const accepted = batch.map((append) => remembering(() => accept(append, runs.get(append.write.run), []) as Accepted));
     const workers = batch.map(({ write }) => write.worker);
-    await this.#connection.atOnce((tx) => [mustHoldLeases(tx, workers), ...writeAll(tx, accepted)]);
+    try {
+      await this.#connection.atOnce((tx) => [mustHoldLeases(tx, workers), ...writeAll(tx, accepted)]);
+    } catch (error) {
+      if (!isRefusal(error)) for (const append of batch) this.#unsure.add(append);
+      throw error;
+    }
     this.#keep(runs);
     const changed = new Set(batch.map(({ write }) => write.run));
     return { value: batch.map(() => ({ value: "written" })), changed, ended: new Set(), due: false };
@@ -93,7 +101,8 @@ export class Appender {
     holding.catch(() => {}); // awaited below, unless something else fails before
     const [leases, runs] = await Promise.all([remembered ? null : holding, findRuns(tx, batch, remembered)]);
     const waiting = await lockMoving(tx, batch, runs);
-    const written = await writtenBefore(tx, batch, runs);
+    const unsure = batch.filter((append) => this.#unsure.has(append));
+    const written = await writtenBefore(tx, unsure, runs);
     const accepted: Accepted[] = [];
     const outcomes = batch.map((append): Outcome => {
       const { run, worker } = append.write;
@@ -154,15 +163,15 @@ function isOtherwise(error: unknown): boolean {
 const UNIQUE_VIOLATION = "23505";
 
 /**
- * Those of which the journal holds the very events: they were written by a commit whose answer was lost. Nobody else can have written
- * them: what another worker writes at their place begins with its claim.
+ * Those of which the journal holds the very events: the commit whose answer was lost was done. Nobody else can have written them: what
+ * another worker writes at their place begins with its claim.
  */
 async function writtenBefore(
   tx: Transaction,
-  batch: readonly PreparedAppend[],
+  unsure: readonly PreparedAppend[],
   runs: ReadonlyMap<string, Held>,
 ): Promise<ReadonlySet<PreparedAppend>> {
-  const there = batch.filter(({ write, last }) => last > 0 && last <= (runs.get(write.run)?.head ?? 0));
+  const there = unsure.filter(({ write, last }) => last > 0 && last <= (runs.get(write.run)?.head ?? 0));
   if (there.length === 0) return new Set();
   const keys = there.map(({ write, last }) => ({ shard: shardOfRun(write.run), run: escaped(write.run), last }));
   const found = await tx.query<{ run: string; last: number; data: string }>(

@@ -56,6 +56,6 @@ function mentions(sql: string): number {
 /** As many conditions on a shard as tables, where rows that are inserted bring theirs with them. */
 function namesShards(sql: string): boolean {
   const conditions = sql.match(/\bshard = /g)?.length ?? 0;
-  const inserted = /^insert into groundcrew\.\w+ \(shard,/.test(sql) ? 1 : 0;
+  const inserted = /^(with w as \()?insert into groundcrew\.\w+ \(shard,/.test(sql) ? 1 : 0;
   return mentions(sql) <= conditions + inserted;
 }
