@@ -152,8 +152,10 @@ export class Worker {
   /** Whether it may be taken up past all that waits: because, as far as is known here, nothing does. */
   #hasRoom({ agent, dueAt }: NewRun): boolean {
     const { concurrency, quotas } = this.#options;
-    const isFirst = this.#state === "working" && !this.#isCut && this.#agents.includes(agent) && dueAt <= this.#store.now();
-    return isFirst && this.#deps.stops.within(quotas) === undefined && this.#held.size + this.#wanted < concurrency;
+    const isFree = this.#agents.includes(agent) && dueAt <= this.#store.now() && this.#deps.stops.within(quotas) === undefined;
+    if (this.#state !== "working" || !isFree) return false;
+    this.#isCut ||= this.#held.size + this.#wanted >= concurrency; // this one will wait, and those that come after it are not to pass
+    return !this.#isCut;
   }
 
   #letGo(run: string, holding: Holding): void {
