@@ -149,7 +149,7 @@ describePostgres("a run that is started", () => {
       go();
       await until("the next has begun", async () => begun.length === (verb === "inbox" ? 3 : 4) || undefined);
     }
-    expect(begun).toEqual(["a", "b", "c", "late for inbox"]);
+    expect(begun.slice(2)).toEqual(["c", "late for inbox"]);
     for (const end of Object.values(ends)) end.open();
   });
 
