@@ -176,7 +176,11 @@ export class Connection implements Sql {
       if (found?.boot === boot && found.status === "in progress") throw new StillCommitting();
       return found?.status === "committed";
     };
-    return this.patiently(look, POSTGRES_IDLE_MS + STORE_PATIENCE_MS / 2);
+    return this.patiently(look, POSTGRES_IDLE_MS + STORE_PATIENCE_MS / 2).catch((error) => {
+      throw isError(error, "STORE_UNAVAILABLE")
+        ? error
+        : unknown(`The store ${this.location} does not say what became of a commit.`, error);
+    });
   }
 
   /** To be called before the first transaction. */
@@ -339,9 +343,15 @@ export interface Committed<T> {
 const STATUS = "select pg_xact_status($1) as status, (select id from groundcrew.boot) as boot";
 
 function crashed(location: string): GroundcrewError {
-  return new GroundcrewError("STORE_UNAVAILABLE", `The store ${location} crashed over a commit: whether it was done is not known.`, {
+  return unknown(`The store ${location} crashed over a commit: whether it was done is not known.`);
+}
+
+/** Never another code: whoever hears it knows that it may have been done. */
+function unknown(message: string, cause?: unknown): GroundcrewError {
+  return new GroundcrewError("STORE_UNAVAILABLE", message, {
     retryAfterMs: 1_000,
     fix: "Ask again with the same key: what was done is then found, and not done twice.",
+    cause,
   });
 }
 

@@ -254,6 +254,40 @@ describePostgres("events that arrive late, when whoever sent them has given them
   });
 });
 
+describePostgres("a server that hangs over a commit", () => {
+  test("leaves it unknown, and that is said: not that the store was busy, which would mean that nothing was done", async () => {
+    const server = await startPostgres();
+    const url = await server.database();
+    const proxy = await TcpProxy.before(server.port);
+    const store = await openPostgres(proxy.url(url), { clock: systemClock });
+    onTestFinished(async () => {
+      await store.close();
+      await proxy.close();
+      await server.remove();
+    });
+    const stuck = Promise.withResolvers<number>();
+    proxy.tap = (data, { from }) => {
+      if (from !== "client" || !data.includes("commit\0")) return "pass";
+      proxy.tap = () => "pass";
+      const text = "select pid from pg_stat_activity where state = 'idle in transaction'";
+      run<{ pid: number }>(url, text).then(([found]) => stuck.resolve(found?.pid ?? 0), stuck.reject);
+      return "desert";
+    };
+    const principal = { tenant: "t", user: "u", roles: [] };
+    const created = { type: "run.created", agent: "a", principal, deadline: 1, seq: 1, at: 0 } as const;
+    const id = newRunId(Date.now());
+    const creating = store.create({ id, agent: "a", principal, deadline: 1, dueAt: 0, events: [created], blobs: [] });
+    creating.catch(() => {}); // looked at below
+    const pid = await stuck.promise;
+    process.kill(pid, "SIGSTOP");
+    onTestFinished(() => void process.kill(pid, "SIGCONT"));
+    await expect(creating).rejects.toMatchObject({
+      code: "STORE_UNAVAILABLE",
+      message: expect.stringContaining("what became of a commit"),
+    });
+  });
+});
+
 describePostgres("a server that crashed over a commit", () => {
   test("is not believed about the commit of another transaction, which was given the same number afterwards", async () => {
     const server = await startPostgres({ settings: { wal_writer_delay: "10s" } }); // what is not committed is not on disk
