@@ -319,12 +319,14 @@ export class Connection implements Sql {
 
 /**
  * Of a transaction. Its statements look up few rows by their keys: statistics from when a table was small, or a plan made with
- * them, must not lead the planner astray.
+ * them, must not lead the planner astray. An index scan remembers which entries are dead, so the next one passes them by; a bitmap
+ * scan reads all that were ever there until they are vacuumed.
  */
 const SETTINGS = [
   ["idle_in_transaction_session_timeout", POSTGRES_IDLE_MS],
   ["statement_timeout", POSTGRES_STATEMENT_MS],
   ["enable_seqscan", "off"],
+  ["enable_bitmapscan", "off"],
   ["enable_hashjoin", "off"],
   ["enable_mergejoin", "off"],
   ["plan_cache_mode", "force_generic_plan"],

@@ -97,7 +97,7 @@ export async function lookForResumed(sql: Queries, agents: readonly string[], te
 
 /** Runs that a worker is only to end, the longest overdue first. */
 export async function lookForLate(sql: Queries, agents: readonly string[], now: number, limit: number): Promise<Found[]> {
-  const text = `select ${COLUMNS}, end_by from groundcrew.runs where agent = $1 and ${READY} and end_by <= $2 order by end_by limit $3`;
+  const text = `select ${COLUMNS}, end_by from groundcrew.runs where agent = $1 and ${READY} and end_by > 0 and end_by <= $2 order by end_by limit $3`;
   const found = await Promise.all(agents.map((agent) => sql.query<Found & { end_by: number }>(text, [agent, now, limit])));
   return found
     .flat()

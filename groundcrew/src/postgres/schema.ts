@@ -87,7 +87,8 @@ export const migrations: readonly Migration[] = [
   ) with (fillfactor = 80);
   create index runs_ready    on groundcrew.runs (agent, tenant, priority, due_at, id) where due_at is not null and not timed;
   create index runs_resumed  on groundcrew.runs (agent, tenant, priority, due_at, id) where due_at is not null and not timed and epoch > 0;
-  create index runs_late     on groundcrew.runs (agent, end_by)                       where due_at is not null and not timed;
+  -- end_by > 0 is always so, but only the look for what is late says it: no other look is planned over this index.
+  create index runs_late     on groundcrew.runs (agent, end_by)                       where due_at is not null and not timed and end_by > 0;
   create index runs_timed    on groundcrew.runs (agent, due_at)                       where due_at is not null and timed;
   create index runs_held     on groundcrew.runs (worker)                              where worker is not null;
   create index runs_finished on groundcrew.runs (finished_at)                         where finished_at is not null and session is null;

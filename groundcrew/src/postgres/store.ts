@@ -197,7 +197,7 @@ export class PostgresStore implements Store {
   }
 
   inbox(worker: string): Promise<Signal[]> {
-    return ofWorker(this.#connection, worker);
+    return this.#connection.look((sql) => ofWorker(sql, worker));
   }
 
   nextDue(agents: readonly string[]): Promise<number | null> {
