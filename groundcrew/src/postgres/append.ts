@@ -10,7 +10,7 @@ import { outOfOrder, type PreparedAppend } from "../persistence/prepare.ts";
 import { type Claim, isTerminal, type RunStatus, type SignalKind, type Transition } from "../persistence/store.ts";
 import { writeAsides } from "./approval.ts";
 import type { Committed, Connection } from "./connection.ts";
-import { isRefusal } from "./error.ts";
+import { mayPass } from "./error.ts";
 import { holdLeases, mustHoldLeases } from "./lease.ts";
 import { type Accepted, type Held, move, settleEnds, stopsOf } from "./move.ts";
 import {
@@ -53,7 +53,7 @@ export class Appender {
 
   /** Where a run stands that was claimed as it was created, with so many events: a child is asked for, its parent's step is not known here. */
   remember({ run, epoch }: Claim, head: number): void {
-    if (run.parent !== null) return;
+    if (run.parent !== null || this.#remembered.size >= MAX_REMEMBERED) return;
     const { id, principal, session, worker } = run;
     const where = { shard: shardOfRun(id), id: escaped(id), tenant: escaped(principal.tenant), session: session && escaped(session) };
     this.#remembered.set(id, { ...where, epoch, worker, parent: null, parent_step: null, streamed: false, head, chunk: 0 });
@@ -61,12 +61,14 @@ export class Appender {
 
   /** Tells how each ended, in their order. */
   async flush(batch: readonly PreparedAppend[]): Promise<Committed<Outcome[]>> {
+    const isPlain = batch.every((append) => this.#isPlain(append));
     try {
-      if (batch.every((append) => this.#isPlain(append))) return await this.#atOnce(batch);
+      if (isPlain) return await this.#atOnce(batch);
       return await this.#connection.once((tx) => this.#write(tx, batch, this.#remembered), true);
     } catch (error) {
       this.#remembered.clear();
-      if (!isOtherwise(error)) throw error;
+      const isToBeAsked = isPlain ? !mayPass(error) : isOtherwise(error); // what may pass is sent again, and asked for then
+      if (!isToBeAsked) throw error;
       return await this.#connection.once((tx) => this.#write(tx, batch, null), true);
     }
   }
@@ -84,7 +86,7 @@ export class Appender {
     try {
       await this.#connection.atOnce((tx) => [mustHoldLeases(tx, workers), ...writeAll(tx, accepted)]);
     } catch (error) {
-      if (!isRefusal(error)) for (const append of batch) this.#unsure.add(append);
+      for (const append of batch) this.#unsure.add(append); // whatever was said: a pooler speaks for itself
       throw error;
     }
     this.#keep(runs);

@@ -17,7 +17,7 @@ import {
   POSTGRES_WRITERS,
   STORE_PATIENCE_MS,
 } from "../limits.ts";
-import { isAway, isNeverHeardOf, isReadOnly, isRefusal, isStale, isUnnamed, mayPass, storeError } from "./error.ts";
+import { isAway, isNeverHeardOf, isReadOnly, isStale, isUnnamed, mayPass, storeError } from "./error.ts";
 import { Pulse } from "./pulse.ts";
 import type { Sql, Transaction } from "./row.ts";
 
@@ -135,7 +135,7 @@ export class Connection implements Sql {
         return committing;
       });
     } catch (error) {
-      if (committing && !isRefusal(error) && (await this.#wasCommitted(committing.xid, boot))) return committing;
+      if (committing && (await this.#wasCommitted(committing.xid, boot))) return committing; // whatever was said: a pooler speaks for itself
       throw error;
     }
   }
@@ -150,6 +150,7 @@ export class Connection implements Sql {
       failpoint("commit.before");
       const opened = this.#open(client, "begin isolation level read committed");
       const told = sql.query<{ now: number }>(`select ${this.now} as now, ${SETTINGS}`);
+      for (const first of [opened, told]) first.catch(() => {}); // told below as well, unless there is no more to send
       const sent = send({ ...sql, clock: this.now });
       const ended = this.#open(client, "commit") as Promise<{ command: string }>; // a rollback, where one of them has failed
       const [{ command }, [at]] = await Promise.all([ended, told, opened, ...sent]);

@@ -110,11 +110,6 @@ export function mayPass(error: unknown): boolean {
   return isAway(error) || isUnnamed(error) || isStale(error) || isReadOnly(error) || isFull(error) || WAITING_CODES.has(codeOf(error));
 }
 
-/** Whether the server itself said that nothing was done. */
-export function isRefusal(error: unknown): boolean {
-  return !isAway(error) && /^[0-9A-Z]{5}$/.test(codeOf(error));
-}
-
 /** Any failure as an error of ours, which names the store and says what can be done. */
 export function storeError(error: unknown, location: string): GroundcrewError {
   if (isError(error)) return error;

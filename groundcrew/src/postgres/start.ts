@@ -1,6 +1,7 @@
 /** How a run begins, alone or as a turn of a session. */
 import { GroundcrewError } from "../errors.ts";
 import { MAX_QUEUED_TURNS } from "../limits.ts";
+import { readEvents } from "../persistence/event-row.ts";
 import type { Outcome } from "../persistence/group-commit.ts";
 import { shardOf, shardOfRun } from "../persistence/id.ts";
 import { firstRows, millis } from "../persistence/prepare.ts";
@@ -59,7 +60,7 @@ export async function createAll(tx: Transaction, batch: readonly Start[], auditK
 /** A statement per table. */
 async function createEach(tx: Transaction, batch: readonly Start[], auditKey: string | undefined): Promise<Outcome[]> {
   const started = await claimKeys(tx, column(batch, "run"));
-  const fresh: NewRun[] = [];
+  const fresh: Fresh[] = [];
   const records: NewRecord[] = [];
   const pending = batch.map(({ run, worker }): (() => Outcome) => {
     const start = run.start && started.get(keyOf(run));
@@ -67,25 +68,38 @@ async function createEach(tx: Transaction, batch: readonly Start[], auditKey: st
       if (start.hash !== run.start?.hash) return () => ({ error: conflict(run) });
       return () => existing(run, rows.get(start.run));
     }
-    fresh.push(run);
+    const one = freshOf(run);
+    fresh.push(one);
     records.push(recordOf(run, null, false, worker));
-    return () => ({ value: begun(run, rows.get(escaped(run.id)) as RunRow) });
+    return () => ({ value: begun(one, rows.get(escaped(run.id)) as RunRow) });
   });
   const inserted = await insert(tx, records, fresh);
   const others = [...started.values()].map(({ run }) => run).filter((id) => !inserted.has(unescaped(id)));
   const rows = new Map([...inserted, ...(await find(tx, others.map(unescaped)))].map(([id, run]) => [escaped(id), run]));
   await appendAudit(
     tx,
-    fresh.flatMap((run) => run.audit ?? []),
+    fresh.flatMap(({ run }) => run.audit ?? []),
     auditKey,
   );
   return pending.map((outcome) => outcome());
 }
 
-/** A new run, and its claim when it is somebody's already. */
-function begun({ events }: NewRun, run: RunRow): Created {
-  const isClaimed = run.worker !== null;
-  return { outcome: "created", run, ...(isClaimed && { claim: { run, epoch: run.epoch, takeover: false, signals: [], events } }) };
+/** A run as it is written. */
+interface Fresh {
+  run: NewRun;
+  /** Its journal, as the table holds it. */
+  journal: ReturnType<typeof firstRows>;
+}
+
+function freshOf(run: NewRun): Fresh {
+  return { run, journal: firstRows(run.events) };
+}
+
+/** A new run, and its claim when it is somebody's already: with what was written, for what was given is the caller's, who may change it. */
+function begun({ journal }: Fresh, run: RunRow): Created {
+  if (run.worker === null) return { outcome: "created", run };
+  const events = journal.flatMap(({ last, data }) => readEvents(run.id, last, data));
+  return { outcome: "created", run, claim: { run, epoch: run.epoch, takeover: false, signals: [], events } };
 }
 
 function existing(run: NewRun, there: RunRow | undefined): Outcome {
@@ -234,10 +248,10 @@ const insertAt = ({
 
 const WRITTEN: Partial<Record<keyof NewRecord, string>> = { due_at: "case when w.id is null then a.due_at end", worker: "w.id" };
 
-async function insert(tx: Transaction, records: readonly NewRecord[], runs: readonly NewRun[]): Promise<Map<string, RunRow>> {
-  if (runs.length === 0) return new Map();
-  const events = runs.flatMap((run) => firstRows(run.events).map((row) => ({ ...row, shard: shardOfRun(run.id), run: escaped(run.id) })));
-  const blobs = runs.flatMap((run) => run.blobs.map((blob) => ({ ...blob, run: escaped(run.id) })));
+async function insert(tx: Transaction, records: readonly NewRecord[], fresh: readonly Fresh[]): Promise<Map<string, RunRow>> {
+  if (fresh.length === 0) return new Map();
+  const events = fresh.flatMap(({ run, journal }) => journal.map((row) => ({ ...row, shard: shardOfRun(run.id), run: escaped(run.id) })));
+  const blobs = fresh.flatMap(({ run }) => run.blobs.map((blob) => ({ ...blob, run: escaped(run.id) })));
   const [inserted] = await Promise.all([
     tx.query<RunRecord & { timed: boolean }>(
       insertAt(tx),
@@ -249,7 +263,7 @@ async function insert(tx: Transaction, records: readonly NewRecord[], runs: read
     ),
     ...writeBlobs(tx, blobs),
   ]);
-  for (const { id } of runs) tx.changed.add(id);
+  for (const { run } of fresh) tx.changed.add(run.id);
   if (inserted.some(({ due_at, timed }) => due_at !== null && !timed)) tx.due = true;
   return new Map(inserted.map((record) => [toRunRow(record).id, toRunRow(record)]));
 }
@@ -278,7 +292,8 @@ async function takeTurn(tx: Transaction, { run, worker }: Start, turn: SessionTu
 
   await remember(tx, run, run.id);
   const number = session.turns + 1;
-  const numbered = { ...run, events: run.events.map((event) => (event.type === "run.created" ? { ...event, turn: number } : event)) };
+  const events = run.events.map((event) => (event.type === "run.created" ? { ...event, turn: number } : event));
+  const numbered = freshOf({ ...run, events });
   const [inserted] = await Promise.all([
     insert(tx, [recordOf(run, number, open.length > 0, worker)], [numbered]),
     tx.query("update groundcrew.sessions set turns = $4, active_at = $5 where shard = $1 and tenant = $2 and id = $3", [

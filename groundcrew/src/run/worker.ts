@@ -139,14 +139,26 @@ export class Worker {
     this.#held.set(run.id, holding);
     try {
       const created = await this.#store.create(run, holding.worker);
-      if (created.claim && holding.worker === this.#id) this.#take(created.claim, holding);
-      else this.#letGo(run.id, holding);
+      if (created.claim && this.#isStill(holding.worker)) this.#take(created.claim, holding);
+      else this.#placeUnused(run.id, holding);
       return created;
     } catch (error) {
-      this.#letGo(run.id, holding);
-      if (isError(error, "STORE_UNAVAILABLE")) this.#rejoin(error); // it may be held here all the same, and nobody would know
+      this.#placeUnused(run.id, holding);
+      // It may be held here all the same, and nobody would know.
+      if (isError(error, "STORE_UNAVAILABLE") && holding.worker === this.#id) this.#rejoin(error);
       throw error;
     }
+  }
+
+  /** Whether what that worker was given is still this one's to work on: not when it is giving back all it holds. */
+  #isStill(worker: string): boolean {
+    return worker === this.#id && this.#state !== "rejoining";
+  }
+
+  /** Others may have been made to wait for it. */
+  #placeUnused(run: string, holding: Holding): void {
+    this.#letGo(run, holding);
+    if (this.#isCut) this.#lookSoon();
   }
 
   /** Whether it may be taken up past all that waits: because, as far as is known here, nothing does. */
@@ -189,19 +201,21 @@ export class Worker {
       this.#isCut = room <= 0;
       if (this.#isCut) return;
       const worker = this.#id;
-      const claims = await this.#claim(worker, room);
-      if (worker !== this.#id) return; // it left meanwhile, and its claims with it
-      this.#lastTook = claims.length;
-      for (const claim of claims) this.#take(claim, { worker });
-      if (claims.length < room) return;
+      const taken = await this.#takeUp(worker, room);
+      if (taken < room) return;
     }
   }
 
-  async #claim(worker: string, room: number): Promise<Claim[]> {
+  /** Up to `room` due runs. Until they are held nobody else takes their places. @returns how many there were */
+  async #takeUp(worker: string, room: number): Promise<number> {
     this.#wanted = room;
     try {
       await this.#deps.stops.refresh();
-      return await this.#store.claim(worker, this.#agents, room, this.#deps.stops.within(this.#options.quotas));
+      const claims = await this.#store.claim(worker, this.#agents, room, this.#deps.stops.within(this.#options.quotas));
+      if (!this.#isStill(worker)) return 0; // it has left, or is about to, and its claims with it
+      this.#lastTook = claims.length;
+      for (const claim of claims) this.#take(claim, { worker });
+      return claims.length;
     } finally {
       this.#wanted = 0;
     }

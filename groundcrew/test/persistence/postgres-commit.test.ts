@@ -17,7 +17,17 @@ const FATES: Record<string, (from: "client" | "server", data: Buffer) => ReturnT
   "that never reached the server, which noticed": () => "cut",
   "that never reached the server, which did not notice": () => "desert",
   "that the server did, and could not say so": (from, data) => (from === "server" && data.includes("COMMIT\0") ? "cut" : "pass"),
+  "that the server did, and of which a pooler says that it failed": (from, data) =>
+    from === "server" && data.includes("COMMIT\0") ? failure("58000") : "pass",
 };
+
+/** What a pooler says that has lost its server, in its own words. */
+function failure(code: string): Buffer {
+  const fields = `SFATAL\0VFATAL\0C${code}\0Merror receiving data from server\0\0`;
+  const length = Buffer.alloc(4);
+  length.writeInt32BE(4 + fields.length);
+  return Buffer.concat([Buffer.from("E"), length, Buffer.from(fields, "latin1")]);
+}
 
 describePostgres("a commit", () => {
   let direct: string;

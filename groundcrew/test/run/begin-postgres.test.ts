@@ -15,6 +15,9 @@ import { until } from "../support/until.ts";
 
 const operator = person("olga", "operator");
 
+/** What may be asked of a store later than it was. */
+type Verb = "inbox" | "claim" | "create";
+
 interface Ground {
   crew: Crew;
   /** What was asked of the store, by the run it was about. */
@@ -29,7 +32,11 @@ interface Ground {
   /** Lets one of them end. */
   ends: Record<string, ReturnType<typeof gate<void>>>;
   /** The next question of this kind to the store waits until `go`. */
-  block(verb: "inbox" | "claim"): { reached: Promise<void>; go: () => void };
+  block(verb: Verb): { reached: Promise<void>; go: () => void };
+  /** Once, between the answer of the store to a claim that brought something and the worker's hearing of it. */
+  betweenClaims(what: () => Promise<void>): void;
+  /** How often the worker has joined. */
+  joins(): number;
 }
 
 /** Steps of "wait" wait for the test. */
@@ -43,9 +50,16 @@ async function ground(options: Partial<CrewOptions> = {}): Promise<Ground> {
   const create: Store["create"] = async (...args) => {
     const created = await real.create(...args);
     if (created.claim) given.push(created.run.id);
+    await passing("create");
     if (!isLost) return created;
     isLost = false;
     throw new GroundcrewError("STORE_UNAVAILABLE", "the answer was lost");
+  };
+  const between: (() => Promise<void>)[] = [];
+  let joins = 0;
+  const join: Store["join"] = async (...args) => {
+    await real.join(...args);
+    joins++;
   };
   const inbox: Store["inbox"] = async (...args) => {
     await passing("inbox");
@@ -55,6 +69,7 @@ async function ground(options: Partial<CrewOptions> = {}): Promise<Ground> {
     await passing("claim");
     const claims = await real.claim(...args);
     claimed.push(...claims.map(({ run }) => run.id));
+    if (claims.length > 0) await between.splice(0)[0]?.();
     return claims;
   };
   const store = new Proxy(real, {
@@ -62,12 +77,13 @@ async function ground(options: Partial<CrewOptions> = {}): Promise<Ground> {
       if (name === "create") return create;
       if (name === "claim") return claim;
       if (name === "inbox") return inbox;
+      if (name === "join") return join;
       const value: unknown = Reflect.get(target, name);
       return typeof value === "function" ? value.bind(target) : value;
     },
   });
-  const blocked: Partial<Record<"inbox" | "claim", { reached: ReturnType<typeof gate<void>>; go: ReturnType<typeof gate<void>> }>> = {};
-  const passing = async (verb: "inbox" | "claim") => {
+  const blocked: Partial<Record<Verb, { reached: ReturnType<typeof gate<void>>; go: ReturnType<typeof gate<void>> }>> = {};
+  const passing = async (verb: Verb) => {
     const block = blocked[verb];
     delete blocked[verb];
     block?.reached.open();
@@ -83,7 +99,11 @@ async function ground(options: Partial<CrewOptions> = {}): Promise<Ground> {
     }),
   );
   const quick = flow("quick", (ctx, name: string) => ctx.step("quick", { effect: "read" }, () => void begun.push(name)));
-  const crew = makeCrew([wait as never, quick as never], { ...options, store });
+  const echo = flow("echo", async (ctx, input: object) => {
+    await ctx.sleep(1);
+    return structuredClone(input);
+  });
+  const crew = makeCrew([wait as never, quick as never, echo as never], { ...options, store });
   await crew.work();
   const loseAnswer = () => {
     isLost = true;
@@ -93,7 +113,8 @@ async function ground(options: Partial<CrewOptions> = {}): Promise<Ground> {
     blocked[verb] = { reached, go };
     return { reached: reached.opened, go: () => go.open() };
   };
-  return { crew, given, claimed, begun, release, ends, block, loseAnswer };
+  const betweenClaims: Ground["betweenClaims"] = (what) => void between.push(what);
+  return { crew, given, claimed, begun, release, ends, block, betweenClaims, joins: () => joins, loseAnswer };
 }
 
 describePostgres("a run that is started", () => {
@@ -108,6 +129,15 @@ describePostgres("a run that is started", () => {
     expect(begun).toEqual(["one", "two"]);
     const types = (await run.journal()).map(({ type }) => type);
     expect(types).toEqual(["run.created", "run.claimed", "step.started", "step.succeeded", "run.succeeded"]);
+  });
+
+  test("works on what was recorded, whatever its caller makes of the object since", async () => {
+    const { crew } = await ground();
+    const input = { n: 1, list: ["a"] };
+    const run = await crew.start("echo", { input });
+    input.n = 666;
+    input.list.push("b");
+    expect(await run.result()).toEqual({ n: 1, list: ["a"] });
   });
 
   test("hears what it is sent, however soon", async () => {
@@ -183,6 +213,55 @@ describePostgres("a run that is started", () => {
     const [run] = await crew.runs();
     expect((await crew.run(run?.id ?? "").then((found) => found.result())) ?? null).toBeNull();
     expect(begun).toEqual(["lost"]);
+  });
+
+  test("by a worker that is giving back all it holds is not taken up by it, and runs once", async () => {
+    const { crew, begun, release, loseAnswer, block, joins } = await ground();
+    const { reached, go } = block("create");
+    const held = crew.start("wait", { input: "held" });
+    await reached;
+    loseAnswer();
+    await expect(crew.start("quick", { input: "lost" })).rejects.toMatchObject({ code: "STORE_UNAVAILABLE" });
+    go();
+    const run = await held;
+    await until("it has begun", async () => begun.includes("held") || undefined);
+    release.open();
+    await run.result();
+    expect(begun.toSorted()).toEqual(["held", "lost"]);
+    expect(joins()).toBe(2);
+  });
+
+  test("and of which nobody was told, when its worker has left already, makes the next one give up nothing", async () => {
+    const { crew, loseAnswer, block, joins } = await ground();
+    const { reached, go } = block("create");
+    const second = crew.start("quick", { input: "second" });
+    await reached;
+    loseAnswer();
+    await expect(crew.start("quick", { input: "first" })).rejects.toMatchObject({ code: "STORE_UNAVAILABLE" });
+    await until("it has come back", async () => joins() === 2 || undefined);
+    loseAnswer();
+    go();
+    await expect(second).rejects.toMatchObject({ code: "STORE_UNAVAILABLE" });
+    await (await crew.start("quick", { input: "third" })).result();
+    expect(joins()).toBe(2);
+  });
+
+  test.each([0, 1, 2, 3, 4, 5, 6, 7, 8])("takes no place that a look has just filled (%s microtasks before its answer)", async (ticks) => {
+    const { crew, begun, ends, release, betweenClaims } = await ground({ worker: { concurrency: 2 } });
+    const runs = await Promise.all(["a", "b"].map((input) => crew.start("wait", { input })));
+    await until("two have begun", async () => begun.length === 2 || undefined);
+    await Promise.all(["c", "d"].map((input) => crew.start("wait", { input })));
+    betweenClaims(async () => {
+      for (const input of ["e", "f"]) void crew.start("wait", { input });
+      for (let n = 0; n < ticks; n++) await undefined;
+    });
+    for (const end of Object.values(ends)) end.open();
+    await Promise.all(runs.map((run) => run.result()));
+    await until("two more have begun", async () => begun.length >= 4 || undefined);
+    await sleep(100);
+    expect(begun).toHaveLength(4);
+    release.open();
+    for (const { id } of await crew.runs()) await (await crew.run(id)).result();
   });
 
   test("while its process shuts down is handed back", async () => {

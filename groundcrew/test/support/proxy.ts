@@ -5,8 +5,9 @@ import { connect, createServer, type Server, type Socket } from "node:net";
 /**
  * Told of all that a connection brings, before it goes on. "drop": it does not; "cut": it does not, and both sides are reset;
  * "desert": it does not, and only the client's side is reset: the server goes on waiting; "late": so it is, and `deliver` brings it.
+ * Bytes: the client is told these instead, and both sides are closed.
  */
-export type Tap = (data: Buffer, of: Passing) => "pass" | "drop" | "cut" | "desert" | "late";
+export type Tap = (data: Buffer, of: Passing) => "pass" | "drop" | "cut" | "desert" | "late" | Uint8Array;
 
 export interface Passing {
   from: "client" | "server";
@@ -109,7 +110,10 @@ export class TcpProxy {
       both.isDeserted ||= fate === "desert" || fate === "late";
       if (fate === "late") this.#late.push(() => arrive(data, both.far));
       if (fate === "cut") both.far.resetAndDestroy();
-      if (fate !== "pass" && fate !== "drop") both.near.resetAndDestroy();
+      if (typeof fate !== "string") {
+        both.near.end(fate);
+        both.far.destroy();
+      } else if (fate !== "pass" && fate !== "drop") both.near.resetAndDestroy();
     });
     to.on("drain", () => {
       if (!this.#isHolding) from.resume();
