@@ -11,7 +11,7 @@ import { type Claim, isTerminal, type RunStatus, type SignalKind, type Transitio
 import { writeAsides } from "./approval.ts";
 import type { Committed, Connection } from "./connection.ts";
 import { mayPass } from "./error.ts";
-import { holdLeases, mustHoldLeases } from "./lease.ts";
+import { holdLeases } from "./lease.ts";
 import { type Accepted, type Held, move, settleEnds, stopsOf } from "./move.ts";
 import {
   among,
@@ -19,7 +19,7 @@ import {
   escaped,
   isUnwritten,
   key,
-  mustWrite,
+  rowsOf,
   type Sql,
   shardsOf,
   type Transaction,
@@ -73,18 +73,20 @@ export class Appender {
     }
   }
 
-  /** Nothing is to be asked before it is written, and its events say afterwards whether it was. */
-  #isPlain({ write, last }: PreparedAppend): boolean {
-    return last > 0 && !write.next && !write.aside && !this.#connection.isDistributed && this.#remembered.has(write.run);
+  /** Events of a run that goes on: nothing is to be asked before, and they say themselves afterwards whether they were written. */
+  #isPlain({ write, last, chunks }: PreparedAppend): boolean {
+    const hasMore = write.next || write.aside || chunks.length > 0 || write.blobs.length > 0 || write.consumed.length > 0;
+    return last > 0 && !hasMore && !this.#connection.isDistributed && this.#remembered.has(write.run);
   }
 
-  /** Events of runs that go on: nearly all there is to write. */
+  /** Nearly all there is to write. */
   async #atOnce(batch: readonly PreparedAppend[]): Promise<Committed<Outcome[]>> {
     const runs = new Map(batch.map(({ write: { run } }) => [run, { ...(this.#remembered.get(run) as Held) }]));
     const accepted = batch.map((append) => remembering(() => accept(append, runs.get(append.write.run), []) as Accepted));
-    const workers = batch.map(({ write }) => write.worker);
+    const workers = new Set(batch.map(({ write }) => write.worker));
+    const text = `groundcrew.append_events(${this.#connection.now}, $1, $2, $3, $4, $5, $6, $7, $8, $9)`;
     try {
-      await this.#connection.atOnce((tx) => [mustHoldLeases(tx, workers), ...writeAll(tx, accepted)]);
+      await this.#connection.atOnce(text, [[...workers], ...eventColumns(accepted)]);
     } catch (error) {
       for (const append of batch) this.#unsure.add(append); // whatever was said: a pooler speaks for itself
       throw error;
@@ -283,31 +285,56 @@ function isAnswered({ consumed, seen }: PreparedAppend["write"], signal: string)
 }
 
 /**
- * As a condition on the rows `a` that are to be written: that `r` is their run, still held at the epoch that they name. An
- * equality with the worker would lead the planner to look through all runs of the worker for each row.
+ * Of the rows `a` that are to be written `r` is their run, still held at the epoch that they name. An equality with the worker
+ * would lead the planner to look through all runs of the worker for each row.
  */
-const FENCE = "r.shard = a.shard and r.id = a.run and r.epoch = a.epoch and r.worker is not distinct from a.worker";
+const FENCE =
+  "join groundcrew.runs r on r.shard = a.shard and r.id = a.run and r.epoch = a.epoch and r.worker is not distinct from a.worker";
+const HELD = { shard: "smallint", run: "text", epoch: "int", worker: "text" };
+const EVENT_ROW = { ...HELD, last: "int", start: "int", length: "int" };
+const CHUNK_ROW = { ...HELD, after: "int", first: "int", last: "int", data: "text" };
+
+/**
+ * Those of `EVENT_ROW`, and behind them the data of all rows as one value: as a list of texts it would be quoted here and unquoted there.
+ */
+function eventColumns(accepted: readonly Accepted[]): unknown[] {
+  const rows = accepted.filter(({ append }) => append.last > 0);
+  const lengths = rows.map(({ append }) => Buffer.byteLength(append.data));
+  let end = 1;
+  const starts = lengths.map((length) => {
+    end += length;
+    return end - length;
+  });
+  return [
+    numbers(rows.map(({ run }) => run.shard)),
+    rows.map(({ run }) => run.id),
+    numbers(rows.map(({ append }) => append.write.epoch)),
+    rows.map(({ append }) => append.write.worker),
+    numbers(rows.map(({ append }) => append.last)),
+    numbers(starts),
+    numbers(lengths),
+    Buffer.from(rows.map(({ append }) => append.data).join("")),
+  ];
+}
+
+/** A list as PostgreSQL reads it: `pg` would look in each for quotes. */
+function numbers(list: readonly number[]): string {
+  return `{${list.join(",")}}`;
+}
+
+/** @throws Unwritten */
+async function mustWrite(tx: Sql, rows: number, text: string, values: readonly unknown[]): Promise<void> {
+  if ((await tx.write(text, values)) !== rows) throw new Unwritten();
+}
 
 /** All rows of all appends, a statement per table. What is behind the fence fails when that has closed. */
 function* writeAll(tx: Sql, accepted: readonly Accepted[]): Generator<Promise<unknown>> {
-  const events = accepted.flatMap(({ run, append: { write, last, data } }) =>
-    last > 0 ? { shard: run.shard, run: run.id, epoch: write.epoch, worker: write.worker, last, data: Buffer.from(data) } : [],
-  );
-  if (events.length > 0) {
-    // All data as one value, and where each row's begins: as a list of texts it would be quoted here and unquoted there.
-    const rows: ((typeof events)[number] & { from: number; length: number })[] = [];
-    let from = 1;
-    for (const event of events) {
-      rows.push({ ...event, from, length: event.data.length });
-      from += event.data.length;
-    }
+  const events = accepted.filter(({ append }) => append.last > 0).length;
+  if (events > 0) {
     const text = `insert into groundcrew.events (shard, run, last, data)
-      select a.shard, a.run, a.last, convert_from(substring($8::bytea from a.from_byte for a.length), 'UTF8')
-      from unnest($1::smallint[], $2::text[], $3::int[], $4::text[], $5::int[], $6::int[], $7::int[])
-        as a (shard, run, epoch, worker, last, from_byte, length)
-      join groundcrew.runs r on ${FENCE}`;
-    const values = columns(rows, ["shard", "run", "epoch", "worker", "last", "from", "length"]);
-    yield mustWrite(tx, rows.length, text, [...values, Buffer.concat(column(rows, "data"))]);
+      select a.shard, a.run, a.last, convert_from(substring($8::bytea from a.start for a.length), 'UTF8')
+      from ${rowsOf(tx, EVENT_ROW)} ${FENCE}`;
+    yield mustWrite(tx, events, text, eventColumns(accepted));
   }
   const chunks = accepted.flatMap(({ run, append: { write, chunks } }) =>
     chunks.map((row) => ({ ...row, shard: run.shard, run: run.id, epoch: write.epoch, worker: write.worker })),
@@ -315,9 +342,7 @@ function* writeAll(tx: Sql, accepted: readonly Accepted[]): Generator<Promise<un
   if (chunks.length > 0) {
     const text = `insert into groundcrew.chunks (shard, run, after, first, last, data)
       select a.shard, a.run, a.after, a.first, a.last, a.data
-      from unnest($1::smallint[], $2::text[], $3::int[], $4::text[], $5::int[], $6::int[], $7::int[], $8::text[])
-        as a (shard, run, epoch, worker, after, first, last, data)
-      join groundcrew.runs r on ${FENCE}`;
+      from ${rowsOf(tx, CHUNK_ROW)} ${FENCE}`;
     yield mustWrite(tx, chunks.length, text, columns(chunks, ["shard", "run", "epoch", "worker", "after", "first", "last", "data"]));
   }
   const begun = accepted.filter(({ run, append }) => append.chunks.length > 0 && !run.streamed).map(({ run }) => run);
@@ -328,7 +353,7 @@ function* writeAll(tx: Sql, accepted: readonly Accepted[]): Generator<Promise<un
   const consumed = accepted.flatMap(({ run, append }) => append.write.consumed.map((id) => ({ shard: run.shard, run: run.id, id })));
   if (consumed.length > 0) {
     const text = `update groundcrew.signals s set consumed = true, value = null
-      from unnest($1::smallint[], $2::text[], $3::text[]) as a (shard, run, id) where s.shard = a.shard and s.run = a.run and s.id = a.id`;
+      from ${rowsOf(tx, { shard: "smallint", run: "text", id: "text" })} where s.shard = a.shard and s.run = a.run and s.id = a.id`;
     yield tx.write(text, [column(consumed, "shard"), column(consumed, "run"), consumed.map(({ id }) => escaped(id))]);
   }
   const ended = accepted.filter(({ next }) => next && isTerminal(next.to as RunStatus)).map(({ run }) => run);

@@ -141,20 +141,13 @@ export class Connection implements Sql {
   }
 
   /**
-   * One transaction in one round trip: its statements and its commit leave together, so each of them has to fail where it did not do
-   * what it was to do. When this throws because the connection was lost it may be done all the same, now or later: the caller has to
-   * be able to tell, and to do it again without harm.
+   * One statement that is a transaction by itself: one message, which the server does as a whole or not at all. When this throws because
+   * the connection was lost it may be done all the same, now or later: the caller has to be able to tell, and to do it again without harm.
    */
-  async atOnce(send: (tx: Sql & Pick<Transaction, "clock">) => Promise<unknown>[]): Promise<void> {
-    await this.#on(this.#writers, async (sql, client) => {
+  async atOnce(text: string, values: readonly unknown[]): Promise<void> {
+    await this.#on(this.#writers, async (sql) => {
       failpoint("commit.before");
-      const opened = this.#open(client, "begin isolation level read committed");
-      const told = sql.query<{ now: number }>(`select ${this.now} as now, ${SETTINGS}`);
-      for (const first of [opened, told]) first.catch(() => {}); // told below as well, unless there is no more to send
-      const sent = send({ ...sql, clock: this.now });
-      const ended = this.#open(client, "commit") as Promise<{ command: string }>; // a rollback, where one of them has failed
-      const [{ command }, [at]] = await Promise.all([ended, told, opened, ...sent]);
-      if (command !== "COMMIT") throw new GroundcrewError("INTERNAL", "A transaction was rolled back without a reason.");
+      const [at] = await sql.query<{ now: number }>(`select ${this.now} as now, ${text}`, values);
       if (at) this.hearTime(at.now);
       failpoint("commit.after");
     });

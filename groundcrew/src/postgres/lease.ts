@@ -4,7 +4,7 @@ import { LIVENESS_CHECK_MS } from "../limits.ts";
 import { isGone, thisHost } from "../persistence/host.ts";
 import type { WorkerIdentity } from "../persistence/store.ts";
 import type { Connection } from "./connection.ts";
-import { among, column, mustFind, type Sql, type Transaction, together } from "./row.ts";
+import { among, column, type Transaction, together } from "./row.ts";
 
 interface WorkerRecord {
   id: string;
@@ -34,13 +34,6 @@ export async function holdLeases(tx: Transaction, workers: readonly string[]): P
     [[...new Set(workers)]],
   );
   return new Set(found.map(({ id }) => id));
-}
-
-/** As `holdLeases`, of workers who all have to hold theirs. */
-export function mustHoldLeases(tx: Sql & Pick<Transaction, "clock">, workers: readonly string[]): Promise<void> {
-  const all = [...new Set(workers)];
-  const held = `select from groundcrew.workers where id = any($1) and lease_until > ${tx.clock} order by id for key share`;
-  return mustFind(tx, all.length, "select", `(${held}) h`, [all]);
 }
 
 /** Runs held by nobody who is known, as after a row was deleted by hand, are free again. */

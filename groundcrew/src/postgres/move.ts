@@ -2,7 +2,7 @@
 import { millis, type PreparedAppend } from "../persistence/prepare.ts";
 import type { Append, RunStatus, TerminalStatus, Transition } from "../persistence/store.ts";
 import { type NewSignal, stopAll, tell } from "./inbox.ts";
-import { column, type Transaction, unescaped } from "./row.ts";
+import { column, rowsOf, type Transaction, unescaped } from "./row.ts";
 
 /** A run as the appends of this batch find it, one after the other. */
 export interface Held {
@@ -27,6 +27,18 @@ export interface Accepted {
   /** Where its run goes, if anywhere. */
   next: Transition | undefined;
 }
+
+const MOVED = {
+  shard: "smallint",
+  id: "text",
+  epoch: "int",
+  worker: "text",
+  status: "text",
+  reason: "text",
+  due_at: "bigint",
+  timed: "boolean",
+  finished_at: "bigint",
+};
 
 interface Moved {
   shard: number;
@@ -55,8 +67,7 @@ export async function move(tx: Transaction, accepted: readonly Accepted[]): Prom
   const written = await tx.write(
     `update groundcrew.runs r
      set status = a.status, reason = a.reason, due_at = a.due_at, timed = a.timed, worker = null, changed_at = $10, finished_at = a.finished_at
-     from unnest($1::smallint[], $2::text[], $3::int[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::boolean[], $9::bigint[])
-       as a (shard, id, epoch, worker, status, reason, due_at, timed, finished_at)
+     from ${rowsOf(tx, MOVED)}
      where r.shard = a.shard and r.id = a.id and r.epoch = a.epoch and r.worker is not distinct from a.worker`,
     [
       column(moved, "shard"),

@@ -29,29 +29,14 @@ export interface Transaction extends Sql {
   due: boolean;
 }
 
-/** A statement did not write what it was to write: something is not as it was when it was sent. */
+/** A write did not write what it was to: something is not as it was when it was sent. */
 export class Unwritten extends Error {}
 
-/**
- * Runs an insert that writes so many rows or fails, at once, so that no commit can follow it. Not where the tables are distributed:
- * there the rows are counted here.
- * @throws `Unwritten`, or what `isUnwritten` knows
- */
-export async function mustWrite(sql: Sql, rows: number, text: string, values: readonly unknown[]): Promise<void> {
-  if (sql.isDistributed) {
-    if ((await sql.write(text, values)) !== rows) throw new Unwritten();
-  } else await mustFind(sql, rows, `with w as (${text} returning 1) select`, "w", values);
-}
-
-/** Runs a query of the rows `source`, of which there have to be so many. */
-export async function mustFind(sql: Sql, rows: number, select: string, source: string, values: readonly unknown[]): Promise<void> {
-  await sql.query(`${select} 1 / (count(*) = $${values.length + 1})::int from ${source}`, [...values, rows]);
-}
-
-const DIVISION_BY_ZERO = "22012";
+/** Of an error that `groundcrew.append_events` raises. */
+const UNWRITTEN = "GC001";
 
 export function isUnwritten(error: unknown): boolean {
-  return error instanceof Unwritten || (error as { code?: unknown } | null)?.code === DIVISION_BY_ZERO;
+  return error instanceof Unwritten || (error as { code?: unknown } | null)?.code === UNWRITTEN;
 }
 
 /** The items of one statement that locks rows: those of one shard where the tables are distributed, all of them where not. */
@@ -71,6 +56,16 @@ export function among(sql: Pick<Sql, "isDistributed">, shard: string, id: string
  */
 export function within(sql: Pick<Sql, "isDistributed">, shard: string): string {
   return sql.isDistributed ? ` and ${shard} = any($1)` : "";
+}
+
+/**
+ * Rows `a` in a FROM, given as a list for each of these columns, from $1 on. A list in FROM is first made a table of its own, which for nine
+ * of them takes as long as to write a row; in a select all are taken apart side by side. Citus would have them in FROM.
+ */
+export function rowsOf(sql: Pick<Sql, "isDistributed">, types: Readonly<Record<string, string>>): string {
+  const lists = Object.entries(types).map(([name, type], index) => ({ name, list: `$${index + 1}::${type}[]` }));
+  if (sql.isDistributed) return `unnest(${lists.map(({ list }) => list).join(", ")}) as a (${Object.keys(types).join(", ")})`;
+  return `(select ${lists.map(({ name, list }) => `unnest(${list}) as ${name}`).join(", ")}) a`;
 }
 
 /** One column of many rows, as a parameter. */

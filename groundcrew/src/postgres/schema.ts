@@ -247,4 +247,37 @@ export const migrations: readonly Migration[] = [
   );
   `,
   },
+  {
+    worksFor: 1,
+    sql: `
+  -- The events of runs that go on, written by one statement that is a transaction by itself: all of them, or it fails. See append.ts,
+  -- and connection.ts for the settings.
+  create function groundcrew.append_events(
+    the_time bigint, the_holders text[],
+    the_shards smallint[], the_runs text[], the_epochs integer[], the_workers text[], the_lasts integer[],
+    the_starts integer[], the_lengths integer[], the_data bytea
+  ) returns void language plpgsql
+    set lock_timeout = '10s' set plan_cache_mode = force_generic_plan
+    set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
+  as $$
+  declare
+    n integer;
+  begin
+    perform from groundcrew.workers where id = any(the_holders) and lease_until > the_time order by id for key share;
+    get diagnostics n = row_count;
+    if n <> cardinality(the_holders) then
+      raise 'a worker has lost its lease' using errcode = 'GC001';
+    end if;
+    insert into groundcrew.events (shard, run, last, data)
+    select a.shard, a.run, a.last, convert_from(substring(the_data from a.start for a.length), 'UTF8')
+    from (select unnest(the_shards) as shard, unnest(the_runs) as run, unnest(the_epochs) as epoch, unnest(the_workers) as worker,
+            unnest(the_lasts) as last, unnest(the_starts) as start, unnest(the_lengths) as length) a
+    join groundcrew.runs r on r.shard = a.shard and r.id = a.run and r.epoch = a.epoch and r.worker is not distinct from a.worker;
+    get diagnostics n = row_count;
+    if n <> cardinality(the_runs) then
+      raise 'a run is in other hands' using errcode = 'GC001';
+    end if;
+  end $$;
+  `,
+  },
 ];

@@ -10,7 +10,7 @@ import { writeBlobs } from "./append.ts";
 import { appendAudit } from "./audit.ts";
 import { mustHaveRoom, put } from "./inbox.ts";
 import { withoutParent } from "./parent.ts";
-import { column, escaped, key, type RunRecord, type SessionRecord, type Transaction, toRunRow, unescaped } from "./row.ts";
+import { column, escaped, key, type RunRecord, rowsOf, type SessionRecord, type Transaction, toRunRow, unescaped } from "./row.ts";
 
 type SessionTurn = NonNullable<NewRun["session"]>;
 
@@ -231,19 +231,18 @@ const COLUMNS = {
 } as const satisfies Record<keyof NewRecord, string>;
 
 const NAMES = Object.keys(COLUMNS) as (keyof NewRecord)[];
-const ARRAYS = Object.values(COLUMNS).map((type, index) => `$${index + 1}::${type}[]`);
 /** Those that a worker takes up at once are its own from the start, if its lease holds: its row is held, so that nobody gives it up meanwhile. */
 const takerAt = (now: string) => `lateral (select id from groundcrew.workers where id = a.worker and lease_until > ${now} for key share)`;
 const NOBODY = "(select null::text as id)";
 
-const insertAt = ({
-  clock: now,
-  isDistributed,
-}: Transaction) => `insert into groundcrew.runs (${NAMES.join(", ")}, timed, status, epoch, created_at, changed_at)
+const insertAt = (
+  tx: Transaction,
+  now = tx.clock,
+) => `insert into groundcrew.runs (${NAMES.join(", ")}, timed, status, epoch, created_at, changed_at)
   select ${NAMES.map((name) => WRITTEN[name] ?? `a.${name}`).join(", ")}, w.id is null and a.due_at is not null and a.due_at > ${now},
     case when w.id is null then 'queued' else 'running' end, case when w.id is null then 0 else 1 end, ${now}, ${now}
-  from unnest(${ARRAYS.join(", ")}) as a (${NAMES.join(", ")})
-  left join ${isDistributed ? NOBODY : takerAt(now)} w on true
+  from ${rowsOf(tx, COLUMNS)}
+  left join ${tx.isDistributed ? NOBODY : takerAt(now)} w on true
   returning *`;
 
 const WRITTEN: Partial<Record<keyof NewRecord, string>> = { due_at: "case when w.id is null then a.due_at end", worker: "w.id" };
@@ -258,7 +257,7 @@ async function insert(tx: Transaction, records: readonly NewRecord[], fresh: rea
       NAMES.map((name) => column(records, name)),
     ),
     tx.query(
-      "insert into groundcrew.events (shard, run, last, data) select * from unnest($1::smallint[], $2::text[], $3::int[], $4::text[])",
+      `insert into groundcrew.events (shard, run, last, data) select a.* from ${rowsOf(tx, { shard: "smallint", run: "text", last: "int", data: "text" })}`,
       [column(events, "shard"), column(events, "run"), column(events, "last"), column(events, "data")],
     ),
     ...writeBlobs(tx, blobs),

@@ -256,6 +256,33 @@ export function conformance(name: string, makeGround: () => Promise<Ground>): vo
         expect(await everything(held.id)).toEqual(before);
       });
 
+      test("a worker whose lease ran out writes nothing more, where it has written before", async () => {
+        const held = await begin();
+        expect(await store.append(write(held, { events: [event(2)] }))).toBe("written");
+        clock.jump(LEASE);
+        const before = await everything(held.id);
+        await refused(store.append(write(held, { events: [event(3)] })), "SUPERSEDED");
+        expect(await everything(held.id)).toEqual(before);
+      });
+
+      const HANDS: Record<string, (by: string) => Promise<unknown>> = {
+        nobody: async () => {},
+        another: async () => claimOne(await join(other), other),
+        "the same again": (by) => claimOne(by, other),
+      };
+      test.each(Object.entries(HANDS))("a run that went back and to %s takes nothing more; what is written with it is", async (_, take) => {
+        const { run } = await store.create(newRun());
+        const held = await begin(); // claims the other as well
+        const lost: Hold = { id: run.id, worker: held.worker, epoch: 1 };
+        const writeBoth = (seq: number) =>
+          Promise.allSettled([lost, held].map((hold) => store.append(write(hold, { events: [event(seq)] }))));
+        expect(await writeBoth(2)).toMatchObject([{ value: "written" }, { value: "written" }]);
+        await other.append(write(lost, { next: { to: "queued" } }));
+        await take(lost.worker);
+        expect(await writeBoth(3)).toMatchObject([{ reason: { code: "SUPERSEDED" } }, { value: "written" }]);
+        expect([await store.journal(lost.id), await store.journal(held.id)].map((events) => events.length)).toEqual([2, 3]);
+      });
+
       test("renewing in time keeps the runs", async () => {
         const held = await begin();
         for (let i = 0; i < 5; i++) {

@@ -16,10 +16,15 @@ import { describePostgres, sharedPostgres } from "../support/shared-postgres.ts"
 const FATES: Record<string, (from: "client" | "server", data: Buffer) => ReturnType<Tap>> = {
   "that never reached the server, which noticed": () => "cut",
   "that never reached the server, which did not notice": () => "desert",
-  "that the server did, and could not say so": (from, data) => (from === "server" && data.includes("COMMIT\0") ? "cut" : "pass"),
+  "that the server did, and could not say so": (from, data) => (from === "server" && isDone(data) ? "cut" : "pass"),
   "that the server did, and of which a pooler says that it failed": (from, data) =>
-    from === "server" && data.includes("COMMIT\0") ? failure("58000") : "pass",
+    from === "server" && isDone(data) ? failure("58000") : "pass",
 };
+
+/** How a commit is answered, and a statement that is a transaction by itself. */
+function isDone(data: Buffer): boolean {
+  return data.includes("COMMIT\0") || data.includes("SELECT 1\0");
+}
 
 /** What a pooler says that has lost its server, in its own words. */
 function failure(code: string): Buffer {
@@ -75,7 +80,8 @@ describePostgres("a commit", () => {
     let struck: number | undefined;
     proxy.tap = (data, { from, connection }) => {
       if (data.includes("pg_current_xact_id") || data.includes("insert into groundcrew.events")) writing.add(connection);
-      if (struck === undefined && from === "client" && writing.has(connection) && data.includes("commit\0")) struck = connection;
+      const isCommit = data.includes("groundcrew.append_events") || (writing.has(connection) && data.includes("commit\0"));
+      if (struck === undefined && from === "client" && isCommit) struck = connection;
       if (struck !== connection) return "pass";
       const fate = fateOf(from, data);
       wasStruck ||= fate !== "pass";
@@ -130,20 +136,33 @@ describePostgres("a commit", () => {
       expect((await store.journal(row.id)).map(({ seq }) => seq)).toEqual([1, 2, 3]);
     });
 
-    test("of events that went with it in one packet: they are there once, with all that was written with them", async () => {
+    test("of events alone, which one statement writes: they are there once", async () => {
+      const { run: row, epoch } = await begun();
+      const write = (seq: number, more: Partial<Append> = {}) => {
+        const events = [{ type: "run.released", why: `${name} ${seq}`, seq, at: 0 } as const];
+        return store.append({ run: row.id, worker, epoch, events, chunks: [], blobs: [], consumed: [], ...more });
+      };
+      await write(2); // from here on this process knows where the run stands
+      strike(fate);
+      expect(await write(3)).toBe("written");
+      expect(wasStruck).toBe(true);
+      expect(await Promise.all([write(4), write(5)])).toEqual(["written", "written"]);
+      expect((await store.journal(row.id)).map(({ seq }) => seq)).toEqual([1, 2, 3, 4, 5]);
+    });
+
+    test("of events with more: they are there once, with all that was written with them", async () => {
       const { run: row, epoch } = await begun();
       const write = (seq: number, more: Partial<Append> = {}) => {
         const events = [{ type: "run.released", why: `${name} ${seq}`, seq, at: 0 } as const];
         return store.append({ run: row.id, worker, epoch, events, chunks: [], blobs: [], consumed: [], ...more });
       };
       await store.signal({ id: "s", run: row.id, kind: "signal", name: "go" });
-      await write(2); // from here on this process knows where the run stands
+      await write(2);
       strike(fate);
       const blob = { hash: `hash of ${name}`, data: "large" };
       expect(await write(3, { consumed: ["s"], blobs: [blob] })).toBe("written");
       expect(wasStruck).toBe(true);
-      expect(await Promise.all([write(4), write(5)])).toEqual(["written", "written"]);
-      expect((await store.journal(row.id)).map(({ seq }) => seq)).toEqual([1, 2, 3, 4, 5]);
+      expect((await store.journal(row.id)).map(({ seq }) => seq)).toEqual([1, 2, 3]);
       expect((await store.inbox(worker)).filter((one) => one.run === row.id)).toEqual([]);
       expect(await store.blob(blob.hash)).toBe("large");
     });
@@ -204,7 +223,7 @@ describePostgres("a commit", () => {
 });
 
 describePostgres("events that arrive late, when whoever sent them has given them up", () => {
-  /** A run that is held here, and what the next packet with events meets. */
+  /** A run that is held here, and what the next statement that writes events meets. */
   async function ground() {
     const direct = await createDatabase(await sharedPostgres());
     const proxy = await TcpProxy.before(Number(new URL(direct).port));
@@ -229,7 +248,7 @@ describePostgres("events that arrive late, when whoever sent them has given them
     const isLate = Promise.withResolvers<void>();
     let wasLate = false;
     proxy.tap = (data, { from }) => {
-      if (wasLate || from !== "client" || !data.includes("insert into groundcrew.events")) return "pass";
+      if (wasLate || from !== "client" || !data.includes("groundcrew.append_events")) return "pass";
       wasLate = true;
       isLate.resolve();
       return "late";

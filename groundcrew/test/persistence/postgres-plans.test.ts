@@ -147,6 +147,13 @@ describeOwnPostgres("with a million finished runs", () => {
           consumed: ["s1"],
         }),
       ),
+    "append, of events of runs that go on": async (store) => {
+      const runs = claims.slice(7, 17);
+      const writeAll = (seq: number) =>
+        Promise.all(runs.map(({ run, epoch }) => store.append(write({ run: run.id, epoch, events: [fact(seq)] }))));
+      await writeAll(2); // from here on this process knows where they stand
+      return writeAll(3);
+    },
     "append, to its end": (store) => store.append(write({ events: [fact(3)], next: { to: "succeeded" } })),
     "append, to an end that stops children": (store) => {
       const [child, { run, epoch }] = claims.slice(3) as [Claim, Claim];

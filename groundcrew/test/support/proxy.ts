@@ -127,11 +127,11 @@ export class TcpProxy {
   }
 }
 
-/** Until a PostgreSQL has said what became of the transaction. */
+/** Until a PostgreSQL is through with it: ready for more, and in no transaction. */
 async function arrive(data: Buffer, far: Socket): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();
   far.on("data", (answer: Buffer) => {
-    if (/COMMIT|ROLLBACK/.test(answer.toString("latin1"))) resolve();
+    if (answer.includes("Z\0\0\0\u0005I")) resolve();
   });
   far.write(data);
   await promise;
