@@ -81,10 +81,11 @@ async function* read(body: ReadableStream<Uint8Array>, listen: () => void): Asyn
       items.push(JSON.parse(data));
     },
   });
-  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  const decoder = new TextDecoder(); // a stream of its own for it costs more than everything else here
+  const reader = body.getReader();
   for (let next = await reader.read(); !next.done; next = await reader.read()) {
     listen();
-    parser.feed(next.value);
+    parser.feed(decoder.decode(next.value, { stream: true }));
     yield items;
     items = [];
   }

@@ -31,7 +31,7 @@ export async function* follow(store: Store, run: string, after: Cursor, signal?:
   try {
     let cursor = after;
     let wasOver = false;
-    while (!signal?.aborted) {
+    while (!changes.isOver) {
       const begunAt = performance.now();
       const page = await store.read(run, cursor, MAX_FEED_PAGE);
       const rested = sleep(Math.max(READER_REST_MS, performance.now() - begunAt)); // a store that is busy is asked less often
@@ -39,7 +39,7 @@ export async function* follow(store: Store, run: string, after: Cursor, signal?:
         const item = toItem(found);
         cursor = parseCursor(item.cursor);
         yield item;
-        if (isEnd(item) || signal?.aborted) return;
+        if (isEnd(item) || changes.isOver) return;
       }
       if (page.items.length === 0) {
         if (wasOver) return; // over before the page was read, and nothing on it: the reader had seen the end already
@@ -82,32 +82,44 @@ export class Latch {
   readonly #signal: AbortSignal | undefined;
   readonly #unwatch: () => void;
   #isSet = false;
+  #isOver: boolean;
   #wake: () => void = () => {};
 
   constructor(store: Store, matters: (change: Change) => boolean, signal: AbortSignal | undefined) {
     this.#signal = signal;
+    this.#isOver = signal?.aborted ?? false;
     this.#unwatch = store.watch((change) => {
       if (matters(change)) this.#set();
     });
-    signal?.addEventListener("abort", this.#set);
+    signal?.addEventListener("abort", this.#end);
+  }
+
+  /** Whether the signal has fired: to ask a signal that is made of others costs as much as to pass an item on. */
+  get isOver(): boolean {
+    return this.#isOver;
   }
 
   /** Resolves at the next change, or at once when one came since the last call, or when the signal fires. */
   async next(): Promise<void> {
     await new Promise<void>((resolve) => {
       this.#wake = resolve;
-      if (this.#isSet || this.#signal?.aborted) resolve();
+      if (this.#isSet || this.#isOver) resolve();
     });
     this.#isSet = false;
   }
 
   close(): void {
     this.#unwatch();
-    this.#signal?.removeEventListener("abort", this.#set);
+    this.#signal?.removeEventListener("abort", this.#end);
   }
 
   readonly #set = (): void => {
     this.#isSet = true;
+    this.#wake();
+  };
+
+  readonly #end = (): void => {
+    this.#isOver = true;
     this.#wake();
   };
 }
