@@ -1,4 +1,5 @@
 /** The connection breaks while a commit is on its way, or its answer is: what was asked for is done, and done once. */
+import { Client } from "pg";
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { systemClock } from "../../src/clock.ts";
 import type { ApprovalRow } from "../../src/persistence/approval.ts";
@@ -280,6 +281,35 @@ describePostgres("events that arrive late, when whoever sent them has given them
     proxy.accept();
     await ended;
     expect(await elsewhere.journal(id)).toMatchObject([{ seq: 1 }, { seq: 2, why: "by heir" }]);
+  });
+});
+
+describePostgres("a row that somebody else holds", () => {
+  test("keeps a statement that writes events waiting for a bounded time, and then nothing of it is written", async () => {
+    const direct = await createDatabase(await sharedPostgres());
+    const store = await openPostgres(direct);
+    const other = new Client({ connectionString: direct });
+    await other.connect();
+    onTestFinished(async () => {
+      await other.end();
+      await store.close();
+      await dropDatabase(direct);
+    });
+    const worker = thisWorker();
+    await store.join(worker, 600_000);
+    const principal = { tenant: "t", user: "u", roles: [] };
+    const created = { type: "run.created", agent: "a", principal, deadline: 1e15, seq: 1, at: 0 } as const;
+    const id = newRunId(Date.now());
+    await store.create({ id, agent: "a", principal, deadline: 1e15, dueAt: 0, events: [created], blobs: [] }, worker.id);
+    await other.query("begin");
+    await other.query("select from groundcrew.workers for update");
+    const events = [{ type: "run.released", why: "x", seq: 2, at: 0 } as const];
+    const write = () => store.append({ run: id, worker: worker.id, epoch: 1, events, chunks: [], blobs: [], consumed: [] });
+    await expect(write()).rejects.toMatchObject({ code: "STORE_BUSY" });
+    await other.query("commit");
+    expect(await store.journal(id)).toHaveLength(1);
+    expect(await write()).toBe("written");
+    expect((await store.journal(id)).map(({ seq }) => seq)).toEqual([1, 2]);
   });
 });
 
