@@ -75,6 +75,15 @@ describePostgres("a commit", () => {
     if (!claim) throw new Error("The run was not there to be claimed.");
     return claim;
   };
+  /** A run that is held, and what appends an event to it. */
+  const writing = async () => {
+    const { run, epoch } = await begun();
+    const write = (seq: number, more: Partial<Append> = {}) => {
+      const events = [{ type: "run.released", why: `event ${seq}`, seq, at: 0 } as const];
+      return store.append({ run: run.id, worker, epoch, events, chunks: [], blobs: [], consumed: [], ...more });
+    };
+    return { id: run.id, write };
+  };
   /** From now on, the next commit of a transaction that writes meets its fate. */
   const strike = (fateOf: (typeof FATES)[string]) => {
     const writing = new Set<number>();
@@ -119,52 +128,34 @@ describePostgres("a commit", () => {
     });
 
     test("of an append: the journal goes on from it", async () => {
-      const { run: row, epoch } = await begun();
-      const write = (seq: number) =>
-        store.append({
-          run: row.id,
-          worker,
-          epoch,
-          events: [{ type: "run.released", why: "x", seq, at: 0 }],
-          chunks: [],
-          blobs: [],
-          consumed: [],
-        });
+      const { id, write } = await writing();
       strike(fate);
       expect(await write(2)).toBe("written");
       expect(wasStruck).toBe(true);
       expect(await write(3)).toBe("written");
-      expect((await store.journal(row.id)).map(({ seq }) => seq)).toEqual([1, 2, 3]);
+      expect((await store.journal(id)).map(({ seq }) => seq)).toEqual([1, 2, 3]);
     });
 
     test("of events alone, which one statement writes: they are there once", async () => {
-      const { run: row, epoch } = await begun();
-      const write = (seq: number, more: Partial<Append> = {}) => {
-        const events = [{ type: "run.released", why: `${name} ${seq}`, seq, at: 0 } as const];
-        return store.append({ run: row.id, worker, epoch, events, chunks: [], blobs: [], consumed: [], ...more });
-      };
+      const { id, write } = await writing();
       await write(2); // from here on this process knows where the run stands
       strike(fate);
       expect(await write(3)).toBe("written");
       expect(wasStruck).toBe(true);
       expect(await Promise.all([write(4), write(5)])).toEqual(["written", "written"]);
-      expect((await store.journal(row.id)).map(({ seq }) => seq)).toEqual([1, 2, 3, 4, 5]);
+      expect((await store.journal(id)).map(({ seq }) => seq)).toEqual([1, 2, 3, 4, 5]);
     });
 
     test("of events with more: they are there once, with all that was written with them", async () => {
-      const { run: row, epoch } = await begun();
-      const write = (seq: number, more: Partial<Append> = {}) => {
-        const events = [{ type: "run.released", why: `${name} ${seq}`, seq, at: 0 } as const];
-        return store.append({ run: row.id, worker, epoch, events, chunks: [], blobs: [], consumed: [], ...more });
-      };
-      await store.signal({ id: "s", run: row.id, kind: "signal", name: "go" });
+      const { id, write } = await writing();
+      await store.signal({ id: "s", run: id, kind: "signal", name: "go" });
       await write(2);
       strike(fate);
       const blob = { hash: `hash of ${name}`, data: "large" };
       expect(await write(3, { consumed: ["s"], blobs: [blob] })).toBe("written");
       expect(wasStruck).toBe(true);
-      expect((await store.journal(row.id)).map(({ seq }) => seq)).toEqual([1, 2, 3]);
-      expect((await store.inbox(worker)).filter((one) => one.run === row.id)).toEqual([]);
+      expect((await store.journal(id)).map(({ seq }) => seq)).toEqual([1, 2, 3]);
+      expect((await store.inbox(worker)).filter((one) => one.run === id)).toEqual([]);
       expect(await store.blob(blob.hash)).toBe("large");
     });
 
