@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 const main = join(import.meta.dirname, "../../src/cli/main.ts");
+const cache = join(tmpdir(), "groundcrew-compiled"); // of the source: it does not change while tests run some hundred commands
 
 export interface Ended {
   code: number | null;
@@ -31,7 +32,7 @@ export function project(files: Record<string, string> = {}) {
   function start(args: readonly string[], env: Record<string, string> = {}): Running {
     const child = spawn(process.execPath, [main, ...args], {
       cwd: directory,
-      env: { PATH: process.env["PATH"], HOME: directory, ...env },
+      env: { PATH: process.env["PATH"], HOME: directory, NODE_COMPILE_CACHE: cache, ...env },
       stdio: ["ignore", "pipe", "pipe"],
     });
     children.add(child);

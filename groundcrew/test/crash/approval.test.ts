@@ -11,6 +11,7 @@ import { join } from "node:path";
 import { afterAll, afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Failpoint } from "../../src/failpoint.ts";
 import { type Actor, type Crew, groundcrew, isError, type Run } from "../../src/index.ts";
+import { bundle } from "../support/bundle.ts";
 import { until, within } from "../support/until.ts";
 import { asking, type Payment } from "./asking.ts";
 import { type Child, endOf, killLeftovers, spawnWorker } from "./child.ts";
@@ -18,7 +19,7 @@ import { dropGrounds, type Ground, groundOf, kinds } from "./ground.ts";
 
 const ana: Actor = { tenant: "default", user: "ana", roles: ["finance"], kind: "person", channel: "api" };
 const customer = { tenant: "default", user: "customer", roles: [] };
-const worker = new URL("./approval-worker.ts", import.meta.url);
+const worker = await bundle(new URL("./approval-worker.ts", import.meta.url));
 
 /** When somebody decides: while the process that will die works, while none does, or when another works. */
 type Moment = "before" | "during" | "after";

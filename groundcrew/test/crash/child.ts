@@ -1,7 +1,6 @@
 import { type ChildProcess, fork } from "node:child_process";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import type { Failpoint } from "../../src/failpoint.ts";
+import { bundle } from "../support/bundle.ts";
 import { until } from "../support/until.ts";
 import type { Job } from "./worker.ts";
 
@@ -23,11 +22,11 @@ export interface Child {
 }
 
 const living = new Set<Child>();
+const worker = await bundle(new URL("./worker.ts", import.meta.url));
 
 /** @param dieAt where it kills itself. @param file what it runs */
-export function spawnWorker(job: Job, dieAt?: Point, file = new URL("./worker.ts", import.meta.url)): Child {
+export function spawnWorker(job: Job, dieAt?: Point, file = worker): Child {
   const { GROUNDCREW_FAILPOINT: _none, ...env } = process.env;
-  env["NODE_COMPILE_CACHE"] = join(tmpdir(), "groundcrew-crash-cache"); // halves the start of some hundred processes
   if (dieAt !== undefined) env["GROUNDCREW_FAILPOINT"] = dieAt;
   const spawned = fork(file, [JSON.stringify(job)], { env, execArgv: [], stdio: ["ignore", "inherit", "pipe", "ipc"] });
   const child = childOf(spawned);

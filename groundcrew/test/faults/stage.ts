@@ -3,13 +3,14 @@ import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { onTestFinished } from "vitest";
 import { type Crew, groundcrew } from "../../src/runtime.ts";
+import { bundle } from "../support/bundle.ts";
 import { tempStore } from "../support/crew.ts";
 import { type Provider, startProvider } from "../support/provider.ts";
 import { agentsOf, type Job, type Verdict } from "./worker.ts";
+
+const worker = await bundle(new URL("./worker.ts", import.meta.url));
 
 export interface WorkerProcess {
   /** How it ended. */
@@ -47,8 +48,7 @@ export async function setStage(): Promise<Stage> {
     calls: [],
     decide: (name) => ({ gives: `done: ${name}` }),
     spawn: async () => {
-      const env = { ...process.env, NODE_COMPILE_CACHE: join(tmpdir(), "groundcrew-crash-cache") }; // halves the start
-      const child = fork(new URL("./worker.ts", import.meta.url), [JSON.stringify(job)], { env, execArgv: [] });
+      const child = fork(worker, [JSON.stringify(job)], { execArgv: [] });
       living.add(child);
       const ended = once(child, "exit").then(([code, signal]): number | NodeJS.Signals => {
         living.delete(child);
