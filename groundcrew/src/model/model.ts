@@ -5,7 +5,16 @@
  * No provider documents that it takes two requests with one idempotency key for one, so none is sent. An author whose gateway
  * does sets the header in `prepareCall`, from `currentCall().key`.
  */
-import { isStepCount, type LanguageModel, type ModelMessage, streamText, type ToolSet, toUIMessageStream, type UIMessageChunk } from "ai";
+import {
+  isStepCount,
+  type LanguageModel,
+  type ModelMessage,
+  type StepResult,
+  streamText,
+  type ToolSet,
+  toUIMessageStream,
+  type UIMessageChunk,
+} from "ai";
 import { type Agent, WHOLE_CALL } from "../agent.ts";
 import type { Clock } from "../clock.ts";
 import { coerceError } from "../errors.ts";
@@ -43,6 +52,8 @@ async function ask(call: ModelCall, ear: Ear): Promise<ModelAnswer> {
   const prepared = { ...((prepareCall ? await prepareCall(base as never) : base) as typeof base) };
   for (const field of ["timeout", "streamRetries"]) Reflect.deleteProperty(prepared, field);
   let failure: { error: unknown } | undefined;
+  let step: StepResult<ToolSet> | undefined;
+  const { onStepEnd = prepared.onStepFinish } = prepared;
   const result = streamText({
     ...prepared,
     ...fallback,
@@ -58,6 +69,10 @@ async function ask(call: ModelCall, ear: Ear): Promise<ModelAnswer> {
     abortSignal: ear.signal,
     onError: ({ error }) => {
       failure ??= { error };
+    },
+    onStepEnd: (event) => {
+      step = event;
+      return onStepEnd?.(event);
     },
   });
   const stream = toUIMessageStream({
@@ -78,7 +93,8 @@ async function ask(call: ModelCall, ear: Ear): Promise<ModelAnswer> {
   }
   ear.signal.throwIfAborted();
   if (failure) throw coerceError(failure.error);
-  return toAnswer(await result.finalStep, agent.settings.output && (() => result.output));
+  // To ask `result` for the step would read the whole answer once more, part by part: the SDK keeps it for a second reader.
+  return toAnswer(step ?? (await result.finalStep), agent.settings.output && (() => result.output));
 }
 
 /** Chunks that say something before the step is over; the rest is told by the step's own events. */
