@@ -4,7 +4,7 @@ import type { simulateReadableStream } from "ai";
 import { MockLanguageModelV4 } from "ai/test";
 import { agent, groundcrew } from "groundcrew";
 import { serve } from "groundcrew/server";
-import { TOKEN_MS, TOKENS } from "./readers.ts";
+import { TOKEN_MS } from "./readers.ts";
 
 const [store = "", role] = process.argv.slice(2);
 
@@ -12,10 +12,10 @@ type Part = Awaited<ReturnType<MockLanguageModelV4["doStream"]>>["stream"] exten
 const usage = { inputTokens: { total: 1, noCache: 1, cacheRead: 0, cacheWrite: 0 }, outputTokens: { total: 1, text: 1, reasoning: 0 } };
 
 /** @param from when to begin, in milliseconds since 1970: all readers are there by then. */
-async function* talk(from: number): AsyncGenerator<Part> {
+async function* talk(tokens: number, from: number): AsyncGenerator<Part> {
   yield { type: "stream-start", warnings: [] };
   yield { type: "text-start", id: "t" };
-  for (let n = 0; n < TOKENS; n++) {
+  for (let n = 0; n < tokens; n++) {
     await sleep(Math.max(0, from + n * TOKEN_MS - Date.now()));
     yield { type: "text-delta", id: "t", delta: `word${n}@${Date.now()} ` };
   }
@@ -25,8 +25,8 @@ async function* talk(from: number): AsyncGenerator<Part> {
 
 const model = new MockLanguageModelV4({
   doStream: async ({ prompt }) => {
-    const from = Number(/from (\d+)/.exec(JSON.stringify(prompt))?.[1]);
-    return { stream: ReadableStream.from(talk(from)) as ReturnType<typeof simulateReadableStream<Part>> };
+    const [, tokens, from] = /Say (\d+) from (\d+)/.exec(JSON.stringify(prompt)) ?? [];
+    return { stream: ReadableStream.from(talk(Number(tokens), Number(from))) as ReturnType<typeof simulateReadableStream<Part>> };
   },
 });
 
