@@ -10,6 +10,9 @@ import { within } from "../support/until.ts";
 
 const HOUR = 3_600_000;
 
+/** What only opens and closes a transaction: it goes along with the statements that are counted. */
+const AROUND = /^(begin|commit|select set_config)/;
+
 /** Wrong by `ms`, and by nothing else. */
 function wrong(ms: number): Clock {
   return { now: () => Date.now() + ms, after: (delayMs, task) => systemClock.after(delayMs, task) };
@@ -35,8 +38,8 @@ describePostgres("workers with wrong clocks", () => {
     const crews: Crew[] = [];
     for (const [n, skew] of [5 * HOUR, -5 * HOUR].entries()) {
       const store = await openPostgres(database, {
-        onQuery: () => {
-          statements[n] = (statements[n] ?? 0) + 1;
+        onQuery: (text) => {
+          if (!AROUND.test(text)) statements[n] = (statements[n] ?? 0) + 1;
         },
       });
       const crew = groundcrew({
