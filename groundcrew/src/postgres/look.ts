@@ -34,29 +34,37 @@ const ORDER = "order by priority, due_at, id";
 const first = (agent: string, tenant: string, which: string) =>
   `select ${COLUMNS}, due_at from groundcrew.runs where agent = ${agent} and tenant = ${tenant} and ${which} ${ORDER}`;
 
-/** The first tenant, by name, of whom something is ready: a step in the index for each agent. */
-const nextTenant = (than: string) => {
-  const of = (which: string) => `(select min(r.tenant) from groundcrew.runs r where r.agent = a.agent and ${which} and r.tenant ${than})`;
-  return `(select min(t.tenant) from (
-    select ${of(READY)} as tenant from unnest($1::text[]) a (agent) union all select ${of(RESUMED)} from unnest($2::text[]) a (agent)) t)`;
+/** Of each agent the run that goes first, of one tenant after the other: a step in the index for each. */
+const heads = (name: string, agents: string, which: string) => {
+  const head = (than: string) =>
+    `select r.tenant, r.priority, r.due_at, r.id from groundcrew.runs r where r.agent = a.agent and ${which} and r.tenant ${than}
+     order by r.tenant, r.priority, r.due_at, r.id limit 1`;
+  return `${name} as (
+    select a.agent, 1 as n, h.* from unnest(${agents}::text[]) a (agent) cross join lateral (${head(">= $3")}) h
+    union all
+    select a.agent, a.n + 1, h.* from ${name} a cross join lateral (${head("> a.tenant")}) h where a.n < $4::int
+  )`;
 };
 
 const EACH = "(select greatest(1, ceil($5::numeric / count(*)))::int from lanes)";
 
-/** The first ready runs of up to $4 tenants, from tenant $3 on: what it costs does not depend on how many of their runs are waiting. */
+/** What stands behind the heads, for the tenants that were chosen. */
+const behindHeads = (name: string, which: string) =>
+  `select f.* from ${name} a cross join lateral (
+    select ${COLUMNS} from groundcrew.runs
+    where agent = a.agent and tenant = a.tenant and ${which} and (priority, due_at, id) >= (a.priority, a.due_at, a.id) ${ORDER} limit ${EACH}
+  ) f where a.tenant <= (select max(tenant) from lanes)`;
+
+/**
+ * The first ready runs of up to $4 tenants, from tenant $3 on: what it costs does not depend on how many of their runs are waiting.
+ * What was ready once and is not any more stands in the index, before all that came later, until the server vacuums. It is passed by
+ * once: the second step goes on at the head that the first has found.
+ */
 const LOOK = `
-  with recursive lane as (
-    select ${nextTenant(">= $3")} as tenant
-    union all
-    select ${nextTenant("> l.tenant")} from lane l where l.tenant is not null
-  ), lanes as materialized (
-    select tenant from lane where tenant is not null limit $4
+  with recursive ${heads("fresh", "$1", READY)}, ${heads("spent", "$2", RESUMED)}, lanes as materialized (
+    select tenant from fresh union select tenant from spent order by tenant limit $4::int
   )
-  select c.* from lanes l cross join lateral (
-    select f.* from unnest($1::text[]) a (agent) cross join lateral (${first("a.agent", "l.tenant", READY)} limit ${EACH}) f
-    union all
-    select f.* from unnest($2::text[]) a (agent) cross join lateral (${first("a.agent", "l.tenant", RESUMED)} limit ${EACH}) f
-  ) c`;
+  ${behindHeads("fresh", READY)} union all ${behindHeads("spent", RESUMED)}`;
 
 /** @param from the tenant to begin with. @param runs how many are wanted, of all tenants together. */
 export async function look(sql: Queries, wanted: Wanted, from: string, lanes: number, runs: number): Promise<Look> {

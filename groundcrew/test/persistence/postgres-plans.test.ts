@@ -25,6 +25,12 @@ const FAST = { fsync: "off", wal_level: "minimal", max_wal_senders: "0", max_wal
 const PARENT = `run_${String(FINISHED + 10_000).padStart(23, "0")}${((FINISHED + 10_000) % 256).toString(16).padStart(2, "0")}`;
 const CHILDREN = `update groundcrew.runs set parent = '${PARENT}' where id in (
   select id from groundcrew.runs where session is null and finished_at is not null order by finished_at limit 40)`;
+/** Runs of an agent of their own that were ready, and are gone: only the index still knows of them. */
+const BYGONE = `
+  insert into groundcrew.runs select (jsonb_populate_record(null::groundcrew.runs, to_jsonb(r) || jsonb_build_object(
+      'id', 'bygone' || i, 'agent', 'bygone', 'tenant', 't7', 'status', 'queued', 'due_at', i, 'timed', false, 'worker', null))).*
+    from (select * from groundcrew.runs limit 1) r, generate_series(1, 20000) i;
+  delete from groundcrew.runs where agent = 'bygone'`;
 const alice = { tenant: "t7", user: "u7", roles: [] };
 
 /** Events and chunks in one journal: far more than a verb may read. */
@@ -242,6 +248,34 @@ describeOwnPostgres("with a million finished runs", () => {
   test.each(Object.entries(sessionFilters))("sessions: %s", async (_, filter) => {
     await readsLittle((store) => store.sessions({ ...filter, limit: 20 }));
   });
+
+  test("a claim passes by what has been ready before, and was never vacuumed, no more than once", async () => {
+    await run(database, BYGONE);
+    const claim = async (store: Store) => expect(await store.claim(worker, ["bygone"], 20)).toHaveLength(ready);
+    let ready = 0;
+    const passed = await pagesOfReady(claim);
+    expect(passed).toBeGreaterThan(100); // or there was nothing to pass by
+
+    const created = await open();
+    await created.create(newRun({ agent: "bygone" }));
+    await created.close();
+    ready = 1;
+    expect(await pagesOfReady(claim)).toBeLessThan(1.5 * passed);
+  });
+
+  /** Pages that were read of the index of what is ready. */
+  const pagesOfReady = async (work: (store: Store) => Promise<unknown>): Promise<number> => {
+    const pages = async () => {
+      await counted();
+      const text = "select (idx_blks_hit + idx_blks_read)::int as pages from pg_statio_user_indexes where indexrelname = 'runs_ready'";
+      const [found] = await run<{ pages: number }>(database, text);
+      return found?.pages ?? 0;
+    };
+    const before = await pages();
+    const store = await open();
+    await work(store).finally(() => store.close());
+    return (await pages()) - before;
+  };
 
   test("no statement of these verbs is planned to go through a hot table, whatever its parameters may be", async ({ skip }) => {
     const planned = [...statements].filter((sql) => /groundcrew\./.test(sql) && /^\W*(select|with|insert|update|delete)\b/.test(sql));

@@ -8,7 +8,7 @@ const HOT = [
 ];
 
 const ACROSS = {
-  "a look for what is due": /^(with recursive lane|select) .*\bdue_at is not null\b/,
+  "a look for what is due": /^(with recursive fresh|select) .*\bdue_at is not null\b/,
   "a list, down its index": /^select \* from groundcrew\.(runs|sessions) .*order by (id|active_at)\b.* limit \$\d+$/,
   "what a worker holds": /\bworker = \$1\b/,
   "what anybody holds": /^select shard, id, worker from groundcrew\.runs where worker is not null/,
