@@ -79,11 +79,16 @@ async function* framesOf(
   try {
     for (let next = await first; !next.done; next = await items.next()) {
       const item = itemFor(principal, next.value);
-      yield { id: item.cursor, event: item.type, data: toJson(item) };
+      yield { id: item.cursor, event: item.type, data: textOf(item) };
     }
   } catch (thrown) {
     yield { event: "failure" satisfies FailureEvent, data: toJson(failureOf(thrown, report).body) };
   } finally {
     await items.return?.();
   }
+}
+
+/** A chunk holds nothing that JSON lacks; and nearly all items of a busy stream are chunks. */
+function textOf(item: FeedItem): string {
+  return item.type === "chunk" ? JSON.stringify(item) : toJson(item);
 }

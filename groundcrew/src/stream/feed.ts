@@ -37,7 +37,7 @@ export async function* follow(store: Store, run: string, after: Cursor, signal?:
       const rested = sleep(Math.max(READER_REST_MS, performance.now() - begunAt)); // a store that is busy is asked less often
       for (const found of page.items) {
         const item = toItem(found);
-        cursor = parseCursor(item.cursor);
+        cursor = placeOf(found);
         yield item;
         if (isEnd(item) || changes.isOver) return;
       }
@@ -62,6 +62,10 @@ async function isOver(store: Store, run: string): Promise<boolean> {
 function toItem(found: Event | Chunk): FeedItem {
   if ("seq" in found) return { ...found, cursor: String(found.seq) };
   return { type: "chunk", ...found, cursor: `${found.after}.${found.index}` };
+}
+
+function placeOf(found: Event | Chunk): Cursor {
+  return "seq" in found ? { seq: found.seq, chunk: 0 } : { seq: found.after, chunk: found.index };
 }
 
 /** @throws GroundcrewError `CURSOR_INVALID` */

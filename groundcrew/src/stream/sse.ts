@@ -95,9 +95,10 @@ class Frames {
     let next = await this.#take();
     if (next.done) return null;
     let text = encode(next.value);
+    const later = nextTurn();
     while (text.length < MAX_FRAMES_CHARS) {
       this.#asked = this.#frames.next();
-      const isThere = await Promise.race([settled(this.#asked), nextTurn()]);
+      const isThere = await Promise.race([settled(this.#asked), later]);
       if (!isThere) break;
       next = await this.#asked;
       if (next.done) break; // told by the next call
