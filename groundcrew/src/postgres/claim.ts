@@ -41,7 +41,7 @@ export class Claims {
     }
     return this.#around(limit, async (from, wanted) => {
       const seen = await this.#lookFreely(names, from, wanted);
-      const chosen = share(fromTurn(seen.found, this.#last), wanted);
+      const chosen = share(fromTurn(seen.found, this.#last), turnsOf(seen, from, wanted));
       return { seen, taken: chosen.length === 0 ? [] : await this.#commit((tx) => take(tx, worker, chosen), true) };
     });
   }
@@ -75,7 +75,7 @@ export class Claims {
       await rooms.measure("tenant", seen.tenants);
       const spent = seen.tenants.filter((tenant) => (rooms.of("tenant", tenant)?.starts ?? 1) < 1);
       const found = seen.found.filter(({ tenant }) => !spent.includes(tenant)).concat(await lookForResumed(tx, open, spent, seen.each));
-      const chosen = share(fromTurn(found, this.#last), wanted, rooms.of);
+      const chosen = share(fromTurn(found, this.#last), turnsOf(seen, from, wanted), rooms.of);
       return { seen, taken: chosen.length === 0 ? [] : await take(tx, worker, chosen) };
     });
     await rooms.close();
@@ -123,6 +123,11 @@ function timedOf(sql: Sql, agents: readonly string[], now: string): Promise<{ sh
 /** The tenants behind the last turn first. */
 function fromTurn(found: readonly Found[], last: string): Found[] {
   return [...found.filter(({ tenant }) => tenant > last), ...found.filter(({ tenant }) => tenant <= last)];
+}
+
+/** A look from the middle on sees the last tenants alone: they have a turn each, and a second one beside all the others. */
+function turnsOf({ tenants }: Look, from: string, wanted: number): number {
+  return from === "" ? wanted : Math.min(wanted, tenants.length);
 }
 
 /** The next text in the order of the tables: none holds NUL. */

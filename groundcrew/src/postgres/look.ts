@@ -58,13 +58,14 @@ const behindHeads = (name: string, which: string) =>
 /**
  * The first ready runs of up to $4 tenants, from tenant $3 on: what it costs does not depend on how many of their runs are waiting.
  * What was ready once and is not any more stands in the index, before all that came later, until the server vacuums. It is passed by
- * once: the second step goes on at the head that the first has found.
+ * once: the second step goes on at the head that the first has found. Tenant by tenant, whatever the agent: that is the order of turns.
  */
 const LOOK = `
   with recursive ${heads("fresh", "$1", READY)}, ${heads("spent", "$2", RESUMED)}, lanes as materialized (
     select tenant from fresh union select tenant from spent order by tenant limit $4::int
   )
-  ${behindHeads("fresh", READY)} union all ${behindHeads("spent", RESUMED)}`;
+  ${behindHeads("fresh", READY)} union all ${behindHeads("spent", RESUMED)}
+  order by tenant, priority, "dueAt", id`;
 
 /** @param from the tenant to begin with. @param runs how many are wanted, of all tenants together. */
 export async function look(sql: Queries, wanted: Wanted, from: string, lanes: number, runs: number): Promise<Look> {

@@ -79,6 +79,19 @@ export function fairClaims(makeGround: () => Promise<Ground>): void {
     expect(counted(await claim(worker, 7))).toEqual({ a: 3, b: 3, c: 1 });
   });
 
+  test("tenants of different agents take turns as those of one do, with limits and without, however few runs are asked for", async () => {
+    for (const tenant of ["a", "b", "c"]) await create(tenant, 24);
+    for (const tenant of ["d", "e", "f"]) await create(tenant, 24, { agent: "sales" });
+    const worker = await join();
+    for (const quotas of [undefined, ofTenants({ concurrency: 1_000 })]) {
+      for (const limit of [1, 2, 4]) {
+        const served: Claim[] = [];
+        while (served.length < 24) served.push(...(await claim(worker, limit, quotas)));
+        expect(counted(served)).toEqual({ a: 4, b: 4, c: 4, d: 4, e: 4, f: 4 });
+      }
+    }
+  });
+
   test("a claim gives as much as it is asked for, however unevenly it is waited for", async () => {
     await create("much", 200);
     for (let i = 0; i < 10; i++) await create(`few ${i}`);
