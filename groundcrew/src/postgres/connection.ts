@@ -184,15 +184,21 @@ export class Connection implements Sql {
     this.#boot = found?.id ?? "";
   }
 
-  /** Runs `attempt` again while it fails for a reason that may pass. @throws GroundcrewError */
+  /**
+   * Runs `attempt` again while it fails for a reason that may pass, and while there is time for it: behind a long wait that failed, as
+   * for a server that has vanished, the next would be as long.
+   * @throws GroundcrewError
+   */
   async patiently<T>(attempt: () => Promise<T>, patienceMs = STORE_PATIENCE_MS): Promise<T> {
     const until = performance.now() + patienceMs;
     for (let pause = 1; ; pause = Math.min(2 * pause, MAX_POSTGRES_PAUSE_MS)) {
+      const begun = performance.now();
       try {
         return await attempt();
       } catch (error) {
         if (isError(error)) throw error;
-        if (!mayPass(error) || performance.now() >= until) throw storeError(error, this.location);
+        const now = performance.now();
+        if (!mayPass(error) || now + (now - begun) / 2 >= until) throw storeError(error, this.location);
       }
       await new Promise((resume) => setTimeout(resume, pause * (0.5 + Math.random() / 2)));
     }

@@ -1,7 +1,7 @@
 /** The database goes away while runs are at work on it: connections break, packets vanish, the server is killed. */
 import { afterEach, beforeEach, expect, onTestFinished, test } from "vitest";
 import { type FlowContext, flow } from "../../src/agent.ts";
-import { DEFAULT_LEASE_MS, STORE_PATIENCE_MS } from "../../src/limits.ts";
+import { DEFAULT_LEASE_MS, POSTGRES_READERS, STORE_PATIENCE_MS } from "../../src/limits.ts";
 import { fold } from "../../src/persistence/fold.ts";
 import type { RunRow } from "../../src/persistence/store.ts";
 import { type Crew, type CrewOptions, groundcrew } from "../../src/runtime.ts";
@@ -159,6 +159,7 @@ describePostgres("on a network that fails", () => {
     const run = await api.start("work", {});
     await until("both steps are at work", () => asked.length === 2);
 
+    await Promise.all(Array.from({ length: POSTGRES_READERS }, () => request(server.url, "GET", "/v1/runs"))); // each finds a connection open
     proxy.hold();
     const heldAt = performance.now();
     const requests = [
@@ -168,7 +169,9 @@ describePostgres("on a network that fails", () => {
       request(server.url, "POST", `/v1/runs/${run.id}/cancel`, { why: "x" }),
       request(server.url, "GET", "/readyz"),
     ];
-    for (const { status, retryAfter, body, ms } of await Promise.all(requests.slice(0, 4))) {
+    // Its connection is cut with the others', before its own patience is at an end.
+    const later = new Promise((resume) => setTimeout(resume, 1_000)).then(() => request(server.url, "GET", "/v1/runs"));
+    for (const { status, retryAfter, body, ms } of await Promise.all([...requests.slice(0, 4), later])) {
       expect(status).toBe(503);
       expect(Number(retryAfter)).toBeGreaterThan(0);
       expect(body).toMatchObject({ error: { code: expect.stringMatching(/^STORE_/), message: expect.stringContaining("Try again") } });
